@@ -34,7 +34,7 @@ from kaggle_manager.integrations.model_card import (
     metadata_of,
     page_of,
 )
-from kaggle_manager.integrations.service_errors import answers_of
+from kaggle_manager.integrations.service_errors import answers_of, refuse_secrets
 from kaggle_manager.integrations.tracked import lineage_of, run_of
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.run_state import RunState
@@ -89,7 +89,7 @@ def publish_model(
         tell: told, in a line, what goes on.
 
     Raises:
-        ConfigError: the address cannot be used, or the repository holds something else.
+        ConfigError: the address cannot be used, the repository holds something else, or a token would be sent.
         NotFound: nothing was trained yet.
         CheckpointNotFound: there is no best model.
         Busy: another command publishes it.
@@ -114,6 +114,7 @@ def publish_model(
         model = replace(model, others=tuple(sorted(others)))
         head = hub.ModelCardData(**metadata_of(model)).to_yaml()
         files |= {FACTS: facts_of(model), CARD: f"---\n{head}\n---\n{page_of(model)}".encode()}
+        refuse_secrets(files)
         if there.commit is None:
             api.create_repo(repository, private=private or None, exist_ok=True)
         tell(f"sending {len(files)} files to {repository}")

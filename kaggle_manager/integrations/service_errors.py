@@ -1,4 +1,4 @@
-"""What the libraries of the services raise, as errors of this project, and no secret in any text of theirs."""
+"""What the libraries of the services raise, as errors of this project; no secret in any text of theirs or ours."""
 
 from __future__ import annotations
 
@@ -26,6 +26,9 @@ SECRET_VARIABLES = (
     "HF_TOKEN",
     "HUGGING_FACE_HUB_TOKEN",
 )
+_OF_KAGGLE = ("KAGGLE_API_TOKEN", "KAGGLE_KEY")
+# A shorter one is found in texts that have nothing to do with it.
+_SHORTEST_SECRET = 8
 # Packages whose errors are answers of a service, or tell of none. MLflow opens its own databases with `sqlalchemy`.
 _SERVICES = ("mlflow", "wandb", "huggingface_hub", "sqlalchemy")
 _TRANSPORTS = ("requests", "urllib3", "httpx", "httpx2", "httpcore", "httpcore2")
@@ -63,6 +66,27 @@ def without_secrets(text: str, environ: Mapping[str, str] = os.environ) -> str:
         if secret := environ.get(name, "").strip():
             text = text.replace(secret, "…")
     return one_line(text, _LONGEST)
+
+
+def refuse_secrets(texts: Mapping[str, bytes], environ: Mapping[str, str] = os.environ) -> None:
+    """Refuse to send what quotes a token of the environment, as an argument in section.toml may.
+
+    Args:
+        texts: by what a message calls them.
+
+    Raises:
+        ConfigError: names the variable and the text, and quotes neither.
+    """
+    for name in (*SECRET_VARIABLES, *_OF_KAGGLE):
+        secret = environ.get(name, "").strip()
+        found = [where for where, text in texts.items() if secret.encode() in text]
+        if len(secret) >= _SHORTEST_SECRET and found:
+            raise ConfigError(
+                f"The value of {name} is in {', '.join(found)}.",
+                safe="nothing was sent",
+                next_step=f"take it out of section.toml and of what the training writes, read {name} from the "
+                "environment instead, and revoke the token: every checkpoint that was made with it has it",
+            )
 
 
 def _is_answer(error: Exception) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from kaggle_manager.checkpoints.tree_lock import hold_file
 from kaggle_manager.config import RunConfig
 from kaggle_manager.integrations import Tracker, mlflow_tracker, wandb_tracker
+from kaggle_manager.integrations.service_errors import refuse_secrets
 from kaggle_manager.integrations.tracked import tracked_run
 from kaggle_manager.runs.journal import Journal
 
@@ -43,12 +44,14 @@ def track_run(config: RunConfig, tracker: Tracker, project: str | None, now: flo
 
     Raises:
         NotFound: nothing was trained yet.
+        ConfigError: a parameter has a token in it.
         Busy: another command tells this tracker of the same training tree.
         ImportError: the library of the tracker is not installed.
         KaggleManagerError: what the tracker answers; see `service_errors`.
     """
     with closing(Journal.to_read(config.journal)) as journal:
         run = tracked_run(config, journal, now)
+    refuse_secrets({f"the parameter {name}": value.encode() for name, value in run.parameters.items()})
     lock = config.state / f"track-{tracker}-{config.tree_key}.lock"
     with hold_file(lock, f"Another command tells {tracker} of {config.tree}"):
         if tracker is Tracker.MLFLOW:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from loopback_hub import Hub, Repository, running, spoken_to_by_the_library
 from small_trees import SECTION, flip
-from tracked_world import RUN, begin, grow
+from tracked_world import IDENTITY, RUN, begin, grow
 from typer.testing import CliRunner
 
 from kaggle_manager.checkpoints import TrainingTree
@@ -125,6 +125,19 @@ def test_a_repository_that_holds_something_else_is_left_alone(hub: Hub, tmp_path
     assert "a later version of kaggle-manager" in said["why"]
     assert "update kaggle-manager" in said["next"]
     assert len(hub.repositories["me/one"].commits) == 4
+
+
+def test_a_token_among_the_arguments_of_the_environment_is_not_published(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grow(begin(tmp_path / "work"), 1)
+    monkeypatch.setenv("KAGGLE_KEY", "Walk-v1-as-a-key")
+    monkeypatch.setitem(IDENTITY, "environment_kwargs", {"id": "Walk-v1", "key": "Walk-v1-as-a-key"})
+    grow(begin(tmp_path / "other"), 1)
+    said = publish(tmp_path / "other", "--no-video", code=ConfigError.exit_code)
+    assert "KAGGLE_KEY" in said["why"]
+    assert hub.repositories == {}
+    publish(tmp_path / "work", "--no-video")
 
 
 def test_what_keeps_a_model_from_being_published_is_said(

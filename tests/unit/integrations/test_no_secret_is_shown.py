@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kaggle_manager.errors import AuthError, ConfigError, NotFound, RateLimited, Unavailable
-from kaggle_manager.integrations.service_errors import SECRET_VARIABLES, answers_of, without_secrets
+from kaggle_manager.integrations.service_errors import SECRET_VARIABLES, answers_of, refuse_secrets, without_secrets
 
 SECRET = "tk-93f1a7secret"
 
@@ -86,3 +86,13 @@ def test_a_setting_and_an_answer_that_the_library_cannot_use_are_said(
 def test_what_the_disk_refuses_to_the_library_is_of_the_disk() -> None:
     with pytest.raises(FileNotFoundError), answers_of("The hub", safe="the run", sign_in="sign in"):
         as_a_library("open('/nowhere/at/all')")
+
+
+@pytest.mark.parametrize("name", [*SECRET_VARIABLES, "KAGGLE_KEY", "KAGGLE_API_TOKEN"])
+def test_what_has_a_token_in_it_is_not_sent(name: str) -> None:
+    texts = {"README.md": b"a page", "training.json": b'{"key": "%b"}' % SECRET.encode()}
+    with pytest.raises(ConfigError, match=f"The value of {name} is in training.json") as raised:
+        refuse_secrets(texts, {name: SECRET})
+    assert SECRET not in str(raised.value)
+    refuse_secrets(texts, {name: ""})
+    refuse_secrets(texts, {name: "key"})
