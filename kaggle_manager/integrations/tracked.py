@@ -80,7 +80,7 @@ def run_of(config: RunConfig, journal: Journal) -> RunRow:
     row = current_run(config, journal)
     if row is None:
         raise NotFound(
-            f"Nothing was trained of {config.name} of {config.section.name} yet.",
+            f"Nothing was trained of {config.name} yet.",
             next_step=f"start it: {config.command('run')}",
         )
     return row

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import tarfile
 import traceback
@@ -107,6 +108,8 @@ def close_folder(order: Mapping[str, Any], exit_code: int) -> None:
         outcome: OutcomeName = "crashed"
         if exit_code == 0:  # it ended in good order; what it wrote, the user's code has removed or replaced
             outcome = "interrupted"
+        elif exit_code < 0:  # a signal leaves no traceback; of SIGKILL the usual sender is the kernel, for want of memory
+            why = f"{why}; a signal ended it: {_name_of(-exit_code)}"
         else:
             why = f"{why}; its traceback is in the log"
         result = SessionResult(**session, outcome=outcome, reason=why, exit_code=exit_code)
@@ -115,6 +118,13 @@ def close_folder(order: Mapping[str, Any], exit_code: int) -> None:
         print(why, file=sys.stderr, flush=True)
     else:
         _write_with_others(working, result, listed_files)
+
+
+def _name_of(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # one of the real-time signals, which have no name
+        return str(number)
 
 
 def _write_with_others(working: Path, result: SessionResult, listed_files: int | None) -> None:

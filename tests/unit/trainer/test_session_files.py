@@ -197,9 +197,17 @@ def test_an_output_whose_name_cannot_be_shown_is_packed_or_named_escaped(tmp_pat
         assert set(archive.getnames()) == {"odd\udce9.csv", "line\nend", "\x1b[31mred", "a\u202eb", "a pipe\n"}
 
 
-@pytest.mark.parametrize(("exit_code", "outcome"), [(0, "interrupted"), (1, "crashed"), (-9, "crashed")])
+@pytest.mark.parametrize(
+    ("exit_code", "outcome", "cause"),
+    [
+        (0, "interrupted", "not there"),
+        (1, "crashed", "its traceback is in the log"),
+        (-9, "crashed", "a signal ended it: SIGKILL"),
+        (-40, "crashed", "a signal ended it: 40"),
+    ],
+)
 def test_a_result_that_is_gone_or_not_ours_is_written_of_what_was_saved(
-    exit_code: int, outcome: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    exit_code: int, outcome: str, cause: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KM_WORKING_DIR", str(tmp_path))
     tree = plant(tmp_path / "training_tree", run_id="r")
@@ -207,6 +215,7 @@ def test_a_result_that_is_gone_or_not_ours_is_written_of_what_was_saved(
     close_folder(WHO, exit_code)
     result = parse_result((tmp_path / RESULT_FILE).read_bytes(), **WHO)
     assert (result.outcome, result.exit_code) == (outcome, exit_code)
+    assert result.reason.endswith(cause)
     assert f"training_tree/checkpoints/{tree.manifest_name('latest', 2)}" in [file.name for file in result.files]
 
 
