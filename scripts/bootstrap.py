@@ -119,6 +119,7 @@ def install(extras: Sequence[str]) -> None:
 def run(command: Sequence[str], doing: str) -> None:
     """Run a command, saying again and again what it is at; what it printed is shown when it fails."""
     began = time.monotonic()
+    said = ""
     printed: deque[str] = deque(maxlen=MOST_SHOWN)
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=PROJECT, text=True, errors="replace"
@@ -128,7 +129,11 @@ def run(command: Sequence[str], doing: str) -> None:
         while reader.is_alive():
             reader.join(SAY_EVERY_S)
             if reader.is_alive():
-                say(f"{time.monotonic() - began:.0f} s: {printed[-1][:LONGEST] if printed else doing}")
+                newest = printed[-1][:LONGEST] if printed else doing
+                # pip prints nothing while it copies packages, which is most of the time on a slow disk.
+                progress = f" ({installed_packages()} packages are in {VENV.name})" if newest == said else ""
+                say(f"{time.monotonic() - began:.0f} s: {newest}{progress}")
+                said = newest
     if code := process.returncode:
         print(*printed, sep="\n", file=sys.stderr)
         raise SystemExit(
@@ -136,6 +141,11 @@ def run(command: Sequence[str], doing: str) -> None:
             f"[bootstrap] Nothing outside {VENV.name} was changed. Fix the cause and run the same command again; "
             f"deleting {VENV.name} is safe."
         )
+
+
+def installed_packages() -> int:
+    folder = "Lib" if os.name == "nt" else "lib/python*"
+    return len(list(VENV.glob(f"{folder}/site-packages/*.dist-info")))
 
 
 def read(process: subprocess.Popen[str], printed: deque[str]) -> None:

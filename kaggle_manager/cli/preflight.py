@@ -12,6 +12,7 @@ from kaggle_manager.cli.common import JsonOption, PlatformOption, SectionArgumen
 from kaggle_manager.cli.extras import how_to_install
 from kaggle_manager.cli.selection import as_command
 from kaggle_manager.errors import ConfigError, VerificationError
+from kaggle_manager.system.command_line import WhichTree
 
 
 @as_command
@@ -76,4 +77,6 @@ def preflight(
     if as_json:
         print_json(result)
     if not result["ok"]:
+        again = WhichTree(loaded.name).command("preflight")
+        print(f"Next: correct what FAILED, and try: {again}", file=sys.stderr)
         raise typer.Exit(VerificationError.exit_code)

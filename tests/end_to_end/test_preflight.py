@@ -202,8 +202,10 @@ def test_the_command_tells_each_check_and_ends_with_3_when_one_fails(
     with pytest.raises(SystemExit) as left:
         cli.main(["preflight", "mine", "--json"])
     assert left.value.code == 3
-    shown = json.loads(capsys.readouterr().out)
+    out, err = capsys.readouterr()
+    shown = json.loads(out)
     assert (shown["schema"], shown["ok"], shown["checks"][0]["name"]) == (1, False, "queues")
+    assert err.endswith("Next: correct what FAILED, and try: kaggle-manager preflight mine\n")
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -47,6 +48,24 @@ def test_a_command_that_lasts_says_again_and_again_what_it_is_at(
     monkeypatch.setattr(bootstrap, "say", say)
     monkeypatch.setattr(bootstrap, "SAY_EVERY_S", 0.01)
     bootstrap.run([sys.executable, "-c", WAITS, str(tmp_path / "go")], "installing")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="its environments have another layout")
+def test_while_pip_is_silent_the_packages_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packages, said = tmp_path / "venv/lib/python3.11/site-packages", list[str]()
+
+    def say(text: str) -> None:
+        said.append(text)
+        packages.joinpath(f"one_more-{len(said)}.dist-info").mkdir(parents=True)
+        if f"Collecting torch ({len(said) - 1} packages are in venv)" in text or len(said) == 200:
+            (tmp_path / "go").touch()
+
+    monkeypatch.setattr(bootstrap, "say", say)
+    monkeypatch.setattr(bootstrap, "VENV", tmp_path / "venv")
+    monkeypatch.setattr(bootstrap, "SAY_EVERY_S", 0.01)
+    bootstrap.run([sys.executable, "-c", WAITS, str(tmp_path / "go")], "installing")
+    assert "(" not in said[0]
+    assert any("Collecting torch (" in text for text in said)
 
 
 def test_what_a_command_printed_is_shown_when_it_fails(capsys: pytest.CaptureFixture[str]) -> None:

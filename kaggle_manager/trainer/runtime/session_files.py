@@ -108,7 +108,7 @@ def close_folder(order: Mapping[str, Any], exit_code: int) -> None:
         outcome: OutcomeName = "crashed"
         if exit_code == 0:  # it ended in good order; what it wrote, the user's code has removed or replaced
             outcome = "interrupted"
-        elif exit_code < 0:  # a signal leaves no traceback; of SIGKILL the usual sender is the kernel, for want of memory
+        elif exit_code < 0:  # it left no traceback
             why = f"{why}; a signal ended it: {_name_of(-exit_code)}"
         else:
             why = f"{why}; its traceback is in the log"

@@ -25,7 +25,7 @@ from stable_baselines3.common import env_checker
 from kaggle_manager.errors import ConfigError, KaggleManagerError
 from kaggle_manager.sections.agent_tables import MonitorKwargs
 from kaggle_manager.sections.model import ScenarioConfig
-from kaggle_manager.trainer.runtime.as_in_session import trial
+from kaggle_manager.trainer.runtime.as_in_session import chain, trial
 from kaggle_manager.trainer.runtime.checks import CheckResult
 from kaggle_manager.trainer.sb3 import acting, algorithms, env_statistics, user_callbacks
 from kaggle_manager.trainer.sb3.env_files import FilesUsed, not_fingerprinted
@@ -205,9 +205,20 @@ def told(error: Exception, key: str = "") -> str:
     """
     said = error.message if isinstance(error, KaggleManagerError) else f"{type(error).__name__}: {error}"
     where = f" ({place})" if (place := trial.where(error)) else ""
-    advice = trial.advice(error) or (trial.beside() if place and not key else "")
+    advice = trial.advice(error) or _not_installed(error) or (trial.beside() if place and not key else "")
     named = f"{key}: " if key and not said.startswith(f"{key}: ") else ""
     return f"{named}{said}{where}{f'; {advice}' if advice else ''}"
+
+
+def _not_installed(error: Exception) -> str:
+    """What to do about a module that this machine has not at all; what a session alone lacks, the trial says."""
+    for each in chain(error):
+        if isinstance(each, ModuleNotFoundError) and each.name:
+            return (
+                f"nothing here is named {each.name}, in the project or among the installed packages: correct the name, "
+                "or install the package that brings it and pin that in `packages` of section.toml"
+            )
+    return ""
 
 
 def _kwargs_key(scenario: ScenarioConfig, error: Exception) -> str:

@@ -108,7 +108,9 @@ def test_what_a_simulator_says_it_does_not_support_is_shown_and_no_failure() -> 
 def test_an_environment_that_is_not_there_is_told_apart_from_one_that_does_not_work(environment: str) -> None:
     kwargs = {"id": "NoSuch-v9"} if environment == "gymnasium:make" else {}
     absent = scenario("", "PPO").model_copy(update={"environment": environment, "environment_kwargs": kwargs})
-    assert [result.name for result in check_environment(absent)] == ["environment can be imported"]
+    [result] = check_environment(absent)
+    assert result.name == "environment can be imported"
+    assert ("install the package that brings it and pin that" in result.detail) is (environment == "nowhere:Env")
 
 
 def test_rewards_that_never_vary_are_told_but_not_judged() -> None:
