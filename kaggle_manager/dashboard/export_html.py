@@ -21,10 +21,11 @@ def write_html(state: Path, path: Path) -> None:
 
     Raises:
         StorageError: the file cannot be written, or the journal cannot be read.
+        KaggleManagerError: what else there is that cannot be shown, as by every other command.
     """
     content = look(Dashboard(state), Asked(), everything=True)
     if content.problem:
-        raise StorageError(content.problem, safe="nothing was written")
+        raise content.problem
     style, script = ((STATIC / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     policy = (
         f"default-src 'none'; style-src '{_sha256(style)}'; script-src '{_sha256(script)}'; img-src data:; "

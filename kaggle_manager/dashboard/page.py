@@ -54,6 +54,7 @@ class Content:
     Attributes:
         parts: the markup of every part, by its id.
         shown: what is in full and not one of several: the field and value that ask for it again.
+        problem: why there is nothing to show.
     """
 
     at: float
@@ -62,7 +63,7 @@ class Content:
     title: str = TITLE
     articles: tuple[Article, ...] = ()
     shown: tuple[str, str] | None = None
-    problem: str = ""
+    problem: KaggleManagerError | None = None
 
 
 def look(dashboard: Dashboard, asked: Asked, *, everything: bool = False) -> Content:
@@ -77,7 +78,7 @@ def look(dashboard: Dashboard, asked: Asked, *, everything: bool = False) -> Con
             return _content(moment, asked, everything)
     except KaggleManagerError as error:
         problem = Markup(h("p", error.message, " ", error.next_step, class_="problem", role="alert"))
-        return Content(dashboard.clock(), dashboard.state, {"runs": problem}, problem=error.message)
+        return Content(dashboard.clock(), dashboard.state, {"runs": problem}, problem=error)
 
 
 def _content(moment: Moment, asked: Asked, everything: bool) -> Content:

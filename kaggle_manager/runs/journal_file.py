@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -104,6 +105,12 @@ def refusals_of(path: Path) -> Iterator[None]:
         yield
     except (sqlite3.Error, OSError) as error:
         raise refusal(path, error) from error
+    except UnicodeEncodeError as error:
+        raise StorageError(
+            f"The journal {path} cannot name {error.object}: it is not text in UTF-8 here.",
+            safe=_SAFE,
+            next_step="set PYTHONUTF8=1 where the locale is not UTF-8; else rename that folder",
+        ) from error
     except (
         ValueError,
         TypeError,
@@ -209,4 +216,4 @@ def _keeps_log(path: Path) -> bool:
 def _uri(path: PurePath, how: str) -> str:
     """With no host, whatever the path: SQLite takes that of a Windows share for one, and refuses it."""
     name = path.as_posix()
-    return f"file://{'' if name.startswith('/') else '/'}{quote(name)}?{how}"
+    return f"file://{'' if name.startswith('/') else '/'}{quote(os.fsencode(name))}?{how}"  # bytes: it may be no UTF-8

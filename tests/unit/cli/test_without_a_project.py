@@ -100,6 +100,16 @@ def test_a_command_that_needs_a_project_says_how_to_begin_and_writes_nothing(lin
     assert list(empty.parent.rglob("*")) == [empty]
 
 
+@pytest.mark.parametrize("line", ["status --workdir there", "dashboard --html runs.html --workdir there"])
+def test_a_variable_that_names_no_project_is_reported_alike_by_what_shows_the_runs(
+    line: str, empty: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KM_PROJECT", str(empty / "nowhere"))
+    asked = call(line)
+    assert asked.exit_code == 2, asked.output
+    assert "Next: correct KM_PROJECT" in asked.output
+
+
 def test_the_doctor_looks_at_all_else_and_says_in_one_line_that_no_project_is_here(empty: Path) -> None:
     asked = call("doctor --json")
     assert asked.exit_code == 0, asked.output

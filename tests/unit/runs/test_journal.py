@@ -405,3 +405,17 @@ def test_a_number_that_is_not_finite_is_written_as_unknown(journal: Journal) -> 
     assert facts == {"ran_s": 1.5, "other": [None, 2.0]}
     journal.note("r1", 1, "closed", RUN.created_at, lost_s=float("inf"))
     assert journal.events("r1")[-1]["detail"] == {"lost_s": None}
+
+
+def test_a_folder_whose_name_is_no_utf8_is_read_and_never_called_damage(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"w\xff")
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("this file system has no such names")
+    with closing(Journal(folder / "journal.sqlite")) as journal, pytest.raises(StorageError) as raised:
+        journal.run(folder.name)
+    assert "not text in UTF-8" in str(raised.value)
+    assert "move it away" not in str(raised.value)
+    with closing(Journal.to_read(folder / "journal.sqlite")) as journal:
+        assert journal.runs() == []
