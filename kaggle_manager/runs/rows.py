@@ -277,6 +277,8 @@ def run_of_row(row: Mapping[str, Any]) -> RunRow:
         if settings.get(name):
             _check(settings[name], numbers=numbers)
     _check(row, dates=("created_at", "finished_at"))
+    if isinstance(row["target"], int) and row["target"] < 1:
+        raise ValueError(f"the target is {row['target']} steps")
     values = {
         "quick": bool(row["quick"]),
         "settings": settings,

@@ -162,6 +162,7 @@ DAMAGES = {
     "ALTER TABLE runs ADD COLUMN newer TEXT": RUN_READERS,
     "UPDATE runs SET created_at = 'yesterday'": RUN_READERS,
     "UPDATE runs SET target = 'far'": RUN_READERS,
+    "UPDATE runs SET target = 0": RUN_READERS,
     "UPDATE sessions SET ended_at = 'soon'": {"sessions"},
     "UPDATE sessions SET facts = '{\"seen\": [1]}'": {"sessions"},
     f"UPDATE events SET detail = '{'[' * 100_000}'": {"events"},

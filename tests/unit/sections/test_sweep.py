@@ -131,7 +131,7 @@ def test_a_trial_is_found_by_the_name_of_its_scenario(tmp_path: Path) -> None:
     folder = study_folder(tmp_path, "toy")
     folder.mkdir(parents=True)
     assert find_trial(tmp_path, "toy", "pole_trial_3") is None
-    (folder / STUDY_FILE).write_text('{"trials": [{"number": 3, "values": {"n_envs": 2}}]}')
+    (folder / STUDY_FILE).write_text('{"schema": 1, "trials": [{"number": 3, "values": {"n_envs": 2}}]}')
     assert find_trial(tmp_path, "toy", "pole_trial_3") == Trial(of="pole", number=3, values={"n_envs": 2})
     assert find_trial(tmp_path, "toy", "pole_trial_4") is None
     assert find_trial(tmp_path, "toy", "pole") is None
