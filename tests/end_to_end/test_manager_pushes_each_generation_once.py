@@ -156,7 +156,7 @@ def test_a_session_started_without_its_input_refuses_itself_and_the_next_one_goe
     bench.make_client = scripted(without_input)
     report = bench.run(timesteps=4)
     assert [session.outcome for session in report.sessions] == ["completed", "refused", "completed"]
-    assert "is not mounted" in report.sessions[1].why
+    assert "is not under /kaggle/input" in report.sessions[1].why
     assert "Mounted: nothing" in report.sessions[1].why
     assert (report.step, versions(bench)) == (4, 3)
 
