@@ -125,7 +125,8 @@ class ScenarioConfig(Scenario):
     knows by name is `gymnasium:make` with `environment_kwargs = { id = "CartPole-v1" }`. `environment_files` and
     `reward_files` are the sources, relative to the section's folder or to the project, whose content defines the
     environment and the reward; they are only hashed, and may be left out when the environment's module is not in the
-    bundle: then a pinned package defines it. `algorithm` is one of Stable-Baselines3 or sb3-contrib by its name, or a
+    bundle: then a pinned package defines it. No warning is given of `ignored_files`, which the environment uses and the
+    training does not depend on. `algorithm` is one of Stable-Baselines3 or sb3-contrib by its name, or a
     class of one's own as `module:Class`. `hyperparameters` are keyword arguments of the algorithm
     (the network under `policy_kwargs.net_arch`), in the forms of `sections.values`.
 
@@ -144,6 +145,7 @@ class ScenarioConfig(Scenario):
     environment_kwargs: Table = {}
     environment_files: list[RelativePath] = []
     reward_files: list[RelativePath] = []
+    ignored_files: list[RelativePath] = []
     algorithm: Algorithm
     policy: Annotated[str, AfterValidator(_policy)] = "MlpPolicy"
     hyperparameters: Hyperparameters = {}

@@ -93,6 +93,7 @@ def test_what_is_included_pinned_or_optional_is_no_failure_and_a_file_read_where
 
 ARM = """
 import json
+import re
 from pathlib import Path
 import gymnasium as gym
 import numpy as np
@@ -237,5 +238,9 @@ def test_a_file_that_no_fingerprint_is_made_of_is_named_for_each_scenario(projec
     line = f'environment_files = ["environment.py", "robots/demand.json", {imported}'
     assert first.endswith(line)
     assert second.endswith(imported), "the first scenario has imported them already"
-    toml.write_text(toml.read_text().replace('environment_files = ["environment.py"]', line))
+    before = toml.read_text()
+    ignored = 'ignored_files = ["robots/physics.py", "limits.py"]'
+    toml.write_text(before.replace("algorithm =", f"{ignored}\nalgorithm ="))
+    assert not any("physics" in each or "limits" in each for each in warned()), "what is said not to count"
+    toml.write_text(before.replace('environment_files = ["environment.py"]', line))
     assert warned() == []

@@ -58,7 +58,7 @@ def not_fingerprinted(scenario: ScenarioConfig, used: FilesUsed) -> str:
         for file in imported_files(trial.code, each.partition(":")[0]):
             is_what.setdefault(file, next((words for begin, words in _WHAT.items() if key.startswith(begin)), key))
     imported = is_what.keys() & _files_of([*sys.modules])
-    declared = {*environment_files(scenario, trial.code), *scenario.reward_files}
+    declared = {*environment_files(scenario, trial.code), *scenario.reward_files, *scenario.ignored_files}
     declared |= {f"{trial.section}/{name}" for name in declared}
     found = sorted(name for name in (used.names() | imported) - declared if _counts(name))
     if not found:
@@ -70,8 +70,8 @@ def not_fingerprinted(scenario: ScenarioConfig, used: FilesUsed) -> str:
     line = f"environment_files = {json.dumps([*scenario.environment_files, *found])}"
     return (
         f"WARNING: {listed}: the training is made of this too, and neither environment_files nor reward_files names "
-        "it, so that it would continue with that changed; all of it goes into environment_files, in section.toml: "
-        f"{line}"
+        "it, so that it would continue with that changed; what it depends on goes into environment_files, in "
+        f"section.toml, the rest into ignored_files: {line}"
     )
 
 
