@@ -27,6 +27,7 @@ MEANT = {
     "cli/schedule/github.py": "its token, as a secret of a repository",
     "cli/schedule/job.py": "its credentials, which a scheduler does not see",
     "config.py": "the values of `--platform`",
+    "integrations/service_errors.py": "the names of its keys, which are never sent",
     "orchestrator/wheels.py": "the Kaggle of this machine",
     "sections/inputs.py": "the folder of inputs of the Kaggle of this machine",
     "sessions/bundle.py": "the name of a file with a key, which never travels",
