@@ -135,7 +135,7 @@ def test_where_the_time_of_a_training_goes_is_measured_with_its_own_environments
     assert found["decisions"] == 16
     assert found["simulator_s"] > 0
     assert found["learner_s"] > 0
-    assert found["simulator_s"] + found["learner_s"] <= found["seconds"]
+    assert found["simulator_s"] + found["learner_s"] <= found["seconds"] + 0.02, "each is rounded to a hundredth"
 
 
 def test_a_killed_training_that_is_saved_exactly_ends_as_the_one_that_was_not_killed(
