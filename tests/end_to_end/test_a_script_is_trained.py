@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import free_slots
 from script_project import TRAIN, ScriptBench, files_of, state_after
+from small_project import free_slots
 
 from kaggle_manager.checkpoints import CheckpointStore
 from kaggle_manager.errors import KaggleManagerError, VerificationError
