@@ -12,7 +12,7 @@ from study_data import episode, keep_invented, small_declaration
 from kaggle_manager.checkpoints.sealed_json import seal
 from kaggle_manager.errors import ConfigError, NotFound, OutputDamaged
 from validation_ch7.section_7_6_rl_performance.second_study.judging.comparison import compare, summarise
-from validation_ch7.section_7_6_rl_performance.second_study.judging.declaration import Declaration
+from validation_ch7.section_7_6_rl_performance.second_study.judging.declaration import Declaration, read_declaration
 from validation_ch7.section_7_6_rl_performance.second_study.kept.store import Kept, Place, Played
 from validation_ch7.section_7_6_rl_performance.second_study.kept.study import carry_out
 from validation_ch7.section_7_6_rl_performance.second_study.report import latex, provenance, tables, writing
@@ -135,6 +135,20 @@ def test_every_sentence_of_result_is_chosen_by_the_data(
     assert ("sur chacune des 3" in conclusion) == (delay_s == 20.0)
     assert ("ne l'emporte, au sens du critère déclaré, sur aucune" in conclusion) == (delay_s != 20.0)
     assert "Il ne bloque le carrefour dans aucun" in conclusion
+
+
+def test_the_declared_study_can_be_told_in_both_languages(tmp_path: Path) -> None:
+    declared = read_declaration()
+    quickly = declared.model_copy(update={"judgement": declared.judgement.model_copy(update={"resamples": 50})})
+    kept = keep_invented(tmp_path / "kept", quickly, {"main": 23.0, "second": 24.5}, {})
+    results = gather(kept, quickly)
+    around = gather_around(kept, quickly, results)
+    otherwise = {each.name: (each.decisions, dict(each.otherwise)) for each in around.tried}
+    assert otherwise["ppo_long"] == (216_000, {"gamma": 0.975})
+    assert otherwise["ppo_longest"] == (720_000, {}), "as declared, but for its length"
+    for language in ("fr", "en"):
+        text = latex.section(results, around, language, provenance.describe(kept, quickly, results))
+        assert text.count("PPO") > 10
 
 
 def test_gridlocks_of_the_agent_are_told_with_the_trainings_they_are_of(

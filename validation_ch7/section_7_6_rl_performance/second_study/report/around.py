@@ -8,16 +8,17 @@ from __future__ import annotations
 import csv
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from kaggle_manager.sections.model import SECTION_FILE, load_section
+from kaggle_manager.sections.model import SECTION_FILE, ScenarioConfig, Section, load_section
 from validation_ch7.section_7_6_rl_performance.protocol import read_protocol
 from validation_ch7.section_7_6_rl_performance.scenarios import scenario_at
 from validation_ch7.section_7_6_rl_performance.second_study.contenders import KEPT as DEVELOPMENT
+from validation_ch7.section_7_6_rl_performance.second_study.development import variant
 from validation_ch7.section_7_6_rl_performance.second_study.judging.declaration import WAYS, Ablation, Declaration
 from validation_ch7.section_7_6_rl_performance.second_study.kept.store import Kept
 from validation_ch7.section_7_6_rl_performance.second_study.report.results import SiteResult
@@ -72,12 +73,16 @@ class Tried:
     """A variant of an agent; delays of the final models in seconds a trip, the mean and the extremes of the trainings.
 
     Attributes:
-        declared: what `development.toml` says of it.
+        scenario: of section.toml that it is a variant of.
+        decisions: of a training.
+        otherwise: the values that the declared training of that method at that site has otherwise.
         episodes, gridlocked: of all its trainings.
     """
 
     name: str
-    declared: Mapping[str, Any]
+    scenario: str
+    decisions: int
+    otherwise: Mapping[str, Any]
     trainings: int
     delay_s: float
     lowest_s: float
@@ -86,22 +91,36 @@ class Tried:
     gridlocked: int
 
 
-def read_tried(folder: Path) -> list[Tried]:
-    """Every variant that was trained in the development, those of one scenario together, the best first."""
+def read_tried(folder: Path, declared: Iterable[ScenarioConfig]) -> list[Tried]:
+    """Every variant that was trained in the development, those of one scenario together, the best first.
+
+    Args:
+        declared: the scenarios of the declaration, which variants are compared with.
+    """
     found: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
     for file in sorted((folder / "agents").glob("*.json")):
         body = json.loads(file.read_bytes())
         found[body["name"]].append(body)
-    tried = [_tried(name, bodies) for name, bodies in found.items()]
-    return sorted(tried, key=lambda each: (each.declared["scenario"], each.delay_s))
+    section = load_section(FOLDER / SECTION_FILE)
+    of_method = {(each.algorithm, each.environment_kwargs["site"]): each for each in declared}
+    tried = [_tried(section, of_method, bodies) for bodies in found.values()]
+    return sorted(tried, key=lambda each: (each.scenario, each.delay_s))
 
 
-def _tried(name: str, bodies: Sequence[Mapping[str, Any]]) -> Tried:
+def _tried(
+    section: Section, of_method: Mapping[tuple[str, str], ScenarioConfig], bodies: Sequence[Mapping[str, Any]]
+) -> Tried:
     final = [body["judged"]["final"] for body in bodies]
     delays = [each["mean_delay_s"] for each in final]
+    name, said = bodies[0]["name"], bodies[0]["declared"]
+    config, base = variant(section, name, said), section.agent(said["scenario"])
+    declared = of_method.get((base.algorithm, base.environment_kwargs["site"]))
+    known = {} if declared is None else _settings(declared)
     return Tried(
         name=name,
-        declared=bodies[0]["declared"],
+        scenario=said["scenario"],
+        decisions=config.timesteps,
+        otherwise={key: value for key, value in _settings(config).items() if known.get(key) != value},
         trainings=len(bodies),
         delay_s=fmean(delays),
         lowest_s=min(delays),
@@ -109,6 +128,18 @@ def _tried(name: str, bodies: Sequence[Mapping[str, Any]]) -> Tried:
         episodes=sum(each["episodes"] for each in final),
         gridlocked=sum(each["gridlocked"] for each in final),
     )
+
+
+def _settings(config: ScenarioConfig) -> dict[str, Any]:
+    """What an agent learns with and in, by name."""
+    given = {**config.hyperparameters}
+    return {
+        "algorithm": config.algorithm,
+        "policy": config.policy,
+        **config.environment_kwargs,
+        **given.pop("policy_kwargs", {}),
+        **given,
+    }
 
 
 @dataclass(frozen=True)
@@ -237,7 +268,7 @@ def gather_around(kept: Kept, declaration: Declaration, results: Sequence[SiteRe
     """
     return Around(
         replications=replications(),
-        tried=read_tried(DEVELOPMENT),
+        tried=read_tried(DEVELOPMENT, (each for result in results for each in result.agents.values())),
         costs=list(costs(results)),
         shares=list(shares(kept, results)),
         savings=savings(kept, declaration.ablation),

@@ -63,8 +63,8 @@ def learning_curves(result: SiteResult, language: Language) -> Figure:
         axes.set_title(word(agent, language), fontsize=8)
         axes.set_xlabel(word("steps", language))
         axes.set_xlim(left=0)
-        axes.set_ylim(0.7 * min(lines.values()), 2.2 * max(lines.values()))
-        axes.legend(fontsize=6, loc="upper right")
+        axes.set_ylim(0.8 * lines[strongest[0]], 2.2 * lines[strongest[-1]])
+        axes.legend(fontsize=6, loc="upper right", frameon=True, framealpha=1, edgecolor="none")
     figure.axes[0].set_ylabel(word("delay", language))
     return figure
 
@@ -173,8 +173,10 @@ def conditions(result: SiteResult, language: Language) -> Figure:
             marker = "D" if name in result.agents else "o"
             axes.plot(each.delay_of_all.value, row + offset, marker, ms=3.5, color=COLOURS[name], label=label, ls="")
             if each.gridlocked:
-                text = f" {each.gridlocked}/{each.episodes}"
-                axes.annotate(text, (each.delay_of_all.value, row + offset), fontsize=5, color=GRIDLOCK, va="center")
+                axes.annotate(
+                    f"{each.gridlocked}/{each.episodes}", (each.delay_of_all.value, row + offset), xytext=(4, 0),
+                    textcoords="offset points", fontsize=5, color=GRIDLOCK, va="center",
+                )  # fmt: skip
     axes.set_xscale("log")
     axes.set_xticks([20, 30, 50, 100, 200, 500])
     axes.xaxis.set_major_formatter("{x:g}")

@@ -1,7 +1,7 @@
 """The LaTeX of the section, in both languages. Sentences are chosen in the templates by what the numbers are.
 
 `section_7_6.<language>.tex` is the body, to be included; `document.<language>.tex` around it compiles as it is with
-pdflatex. Needs babel, amsmath, graphicx, booktabs and hyperref.
+pdflatex. Needs babel, amsmath, graphicx, array, booktabs and hyperref.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from validation_ch7.section_7_6_rl_performance.second_study.judging.crossed_boot
 from validation_ch7.section_7_6_rl_performance.second_study.report.around import Around, Tried
 from validation_ch7.section_7_6_rl_performance.second_study.report.figures import FIGURES
 from validation_ch7.section_7_6_rl_performance.second_study.report.results import MAIN, SiteResult
-from validation_ch7.section_7_6_rl_performance.second_study.report.wording import word
+from validation_ch7.section_7_6_rl_performance.second_study.report.wording import is_a_word, word
 
 
 def section(results: Sequence[SiteResult], around: Around, language: Language, provenance: Mapping[str, Any]) -> str:
@@ -66,12 +66,14 @@ def _environment(language: Language, confidence: float) -> jinja2.Environment:
         return "$< " + _decimal("0.001", language) + "$" if p < 0.001 else number(p, 3)
 
     def changes(tried: Tried) -> str:
-        """What a variant has otherwise than its scenario."""
-        values = {key.split(".")[-1]: value for key, value in tried.declared.get("values", {}).items()}
-        own = {key: tried.declared[key].split(":")[-1] for key in ("algorithm", "policy") if key in tried.declared}
-        named = {**own, **values}
-        said = ", ".join(f"\\texttt{{{name.translate(shared.SPECIAL)}}} {value_of(named[name])}" for name in named)
-        return said or str(tried.declared.get("remark", "--"))
+        """What a variant has otherwise than the declared training."""
+        named = {
+            name: value.split(":")[-1] if isinstance(value, str) else value for name, value in tried.otherwise.items()
+        }
+        said = [f"\\texttt{{{name.translate(shared.SPECIAL)}}} {value_of(named[name])}" for name in named]
+        if is_a_word(tried.name):  # what no setting says
+            said.append(word(tried.name, language))
+        return ", ".join(said) or "--"
 
     filters: dict[str, Callable[..., str]] = {
         "word": lambda key: word(key, language).translate(shared.SPECIAL),

@@ -34,6 +34,7 @@ _WORDS: dict[str, tuple[str, str]] = {
     "latest_buffer": ("et mémoire de rejeu (SB3)", "and replay buffer (SB3)"),
     "exact": ("exacte (ce programme)", "exact (this program)"),
     "whole": ("exacte, sans arrêt", "exact, never killed"),
+    "without_dueling": ("réseau sans tête pour la valeur de l'état", "a network without a head for the state's value"),
     "as trained": ("conditions d'entraînement", "as trained"),
     "demand x0.8": ("demande × 0,8", "demand × 0.8"),
     "demand x1.2": ("demande × 1,2", "demand × 1.2"),
@@ -80,3 +81,8 @@ _WORDS: dict[str, tuple[str, str]] = {
 def word(key: str, language: Language) -> str:
     """The word for `key`."""
     return _WORDS[key][LANGUAGES.index(language)]
+
+
+def is_a_word(key: str) -> bool:
+    """Whether there are words for `key`."""
+    return key in _WORDS
