@@ -21,7 +21,7 @@ from typing import Any
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, TrainingTree
 from kaggle_manager.checkpoints.tree_lock import hold_file
 from kaggle_manager.config import RunConfig
-from kaggle_manager.errors import UPDATE, CheckpointNotFound, ConfigError, KaggleManagerError
+from kaggle_manager.errors import UPDATE, AuthError, CheckpointNotFound, ConfigError, KaggleManagerError
 from kaggle_manager.integrations.curve_picture import curve_svg
 from kaggle_manager.integrations.model_card import (
     CARD,
@@ -89,6 +89,7 @@ def publish_model(
         tell: told, in a line, what goes on.
 
     Raises:
+        AuthError: there is no token to publish with.
         ConfigError: the address cannot be used, the repository holds something else, or a token would be sent.
         NotFound: nothing was trained yet.
         CheckpointNotFound: there is no best model.
@@ -101,6 +102,8 @@ def publish_model(
     with of_the_hub():
         import huggingface_hub as hub
 
+        if hub.get_token() is None:
+            raise AuthError("This machine has no token of the Hugging Face Hub.", safe=_SAFE, next_step=_SIGN_IN)
     model, checkpoint = _model(config, repository, now)
     lock = config.state / f"publish-{config.tree_key}.lock"
     with hold_file(lock, f"Another command publishes {config.tree}"), of_the_hub():

@@ -104,7 +104,7 @@ def adopt_run(
         journal.add_run(row)
         journal.add_session(session)
         journal.note(run_id, session.generation, "adopted", at, version=session.version)
-    reporter.line(f"adopted: session {session.generation} of run {run_id}, target {row.target}")
+    reporter.line(f"adopted: session {session.generation} of run {run_id}, target {row.target:,}")
     return Adopted(run_id, session.generation, row.target, step)
 
 

@@ -148,7 +148,7 @@ def _beside_a_session(config: RunConfig, journal: Journal, run: RunRow) -> Manif
 
 def _reopened(config: RunConfig, journal: Journal, run: RunRow, reporter: Reporter) -> RunRow:
     if run.target != config.target:
-        reporter.line(f"  the target of run {run.run_id} is now {config.target} (was {run.target})")
+        reporter.line(f"  the target of run {run.run_id} is now {config.target:,} (was {run.target:,})")
     journal.reopen_run(run.run_id, config.target)
     return journal.run(run.run_id)
 

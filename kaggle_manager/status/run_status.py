@@ -145,7 +145,8 @@ def _first(views: Iterable[CheckpointView], level: str) -> Manifest | None:
 
 def _state(run: RunState, step: int, now: float, which: WhichTree, damage: str, here: _Here) -> _State:
     row, newest, wait = run.row, run.newest, run.row.wait
-    again, tick = which.command("run"), which.command("tick")
+    again = which.command("run")
+    onward = which.command("tick") if row.stop_asked else again  # `run` takes a stop back
     if row.outcome == "finished" and damage:  # no session follows that would notice
         why = f"{run.what_is_done}, and what was saved is damaged since: {damage}"
         return _State("finished", why, which.command("checkpoints verify"), human=True)
@@ -160,7 +161,7 @@ def _state(run: RunState, step: int, now: float, which: WhichTree, damage: str, 
     if row.stop_asked and newest is not None and newest.stage is Stage.ENDED:
         held_up = f": {row.trouble.message}" if row.trouble is not None else ""
         why = f"it was asked to stop, and session {newest.generation} has ended; what it left is not restored yet"
-        return _State("stopped", why + held_up, tick, human=row.trouble is not None and not row.trouble.retryable)
+        return _State("stopped", why + held_up, onward, human=row.trouble is not None and not row.trouble.retryable)
     waits = wait is not None and wait.is_on(now)
     # What time alone may help is a wait, once it is known until when.
     if (trouble := _trouble(row, again)) and (trouble.human or not waits):
@@ -168,15 +169,15 @@ def _state(run: RunState, step: int, now: float, which: WhichTree, damage: str, 
     if newest is not None and newest.stage in (Stage.INTENDED, Stage.PUSHED):
         stopping = "; it was asked to stop, and no session follows" * row.stop_asked
         name = "queued" if progress_of(newest).state == SessionState.QUEUED.name else "running"
-        return _State(name, _running(newest, now) + stopping, tick)
+        return _State(name, _running(newest, now) + stopping, onward)
     if wait is not None and waits:
         why = f"{wait.why} (until {for_people(wait.until)})"
-        return _State("waiting", why, tick, until=wait.until)
+        return _State("waiting", why, onward, until=wait.until)
     if newest is not None and newest.stage is Stage.ENDED:
         why = f"session {newest.generation} has ended; what it left is restored next"
-        return _State("downloading", why, tick)
+        return _State("downloading", why, onward)
     after = f"session {newest.generation} {newest.why}; " if newest else ""
-    return _State("ready", f"{after}{max(0, row.target - step)} {row.unit} remain", tick)
+    return _State("ready", f"{after}{max(0, row.target - step)} {row.unit} remain", onward)
 
 
 def _undone(
@@ -191,7 +192,7 @@ def _undone(
     if not own or (head and final and min(head.step, final.step) >= done):
         return None
     step = head.step if head else 0
-    return _State("ready", f"{done} {row.unit} were done; the tree is at step {step} again", which.command("tick"))
+    return _State("ready", f"{done} {row.unit} were done; the tree is at step {step} again", which.command("run"))
 
 
 def _trouble(row: RunRow, again: str) -> _State | None:

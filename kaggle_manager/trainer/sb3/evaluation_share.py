@@ -145,10 +145,10 @@ def _played(
         Evaluator(played_in, "none", SEED, played, scenario.evaluation.deterministic)(model, watched)
     except _Enough:
         if limit is None:
-            longest, bound = OPEN_EPISODE, f"if an episode, which has no time limit, takes {OPEN_EPISODE:,} steps"
+            longest, bound = OPEN_EPISODE, f"if an episode, which has no registered limit, takes {OPEN_EPISODE:,} steps"
     else:
         if limit is None:
-            bound = "at least, for its episodes have no time limit"
+            bound = "at least, for its episodes have no registered limit"
     step_s = (time.perf_counter() - starts[0]) / len(starts) * episodes / played
     longest = max(longest, len(starts))
     evaluation_s = made_s * episodes + longest * step_s
