@@ -24,6 +24,8 @@ from validation_ch7.section_7_6_rl_performance.second_study.kept.store import Ke
 from validation_ch7.section_7_6_rl_performance.second_study.report.results import SiteResult
 from validation_ch7.section_7_6_rl_performance.training import FOLDER
 
+ABLATED = ("main", "first_reward", "first_state", "no_waits", "no_box", "no_clearance")
+"""The variants that lack one thing which the first study did not have, after the one that lacks nothing."""
 FIRST_STUDY = FOLDER / "results" / "tables" / "summary.csv"
 
 
@@ -255,6 +257,7 @@ class Around:
 
     replications: Sequence[Replicated]
     tried: Sequence[Tried]
+    ablated: Sequence[Tried]
     costs: Sequence[Cost]
     shares: Sequence[Share]
     savings: Sequence[Saving]
@@ -266,9 +269,12 @@ def gather_around(kept: Kept, declaration: Declaration, results: Sequence[SiteRe
     Raises:
         OutputDamaged: kept data was changed.
     """
+    tried = read_tried(DEVELOPMENT, (each for result in results for each in result.agents.values()))
+    by_name = {each.name: each for each in tried}
     return Around(
         replications=replications(),
-        tried=read_tried(DEVELOPMENT, (each for result in results for each in result.agents.values())),
+        tried=[each for each in tried if each.name not in ABLATED],
+        ablated=[by_name[name] for name in ABLATED if name in by_name],
         costs=list(costs(results)),
         shares=list(shares(kept, results)),
         savings=savings(kept, declaration.ablation),

@@ -50,10 +50,12 @@ def _environment(language: Language, confidence: float) -> jinja2.Environment:
         return f"\\mbox{{[{number(scale * found[0], digits)}{between}{number(scale * found[1], digits)}]}}"
 
     def value_of(setting: Any) -> str:
-        """A hyperparameter: a schedule as its ends, a table as JSON, a number as it is."""
+        """A hyperparameter: a schedule as its ends, a table by its keys, a list as JSON, a number as it is."""
         if isinstance(setting, Mapping) and "linear" in setting:
             first, last = setting["linear"]
             return f"{number_text(first)} $\\to$ {number_text(last)}"
+        if isinstance(setting, Mapping):
+            return ", ".join(f"{name.translate(shared.SPECIAL)} {value_of(each)}" for name, each in setting.items())
         if isinstance(setting, bool | int | float):
             return number_text(setting)
         return json.dumps(setting).translate(shared.SPECIAL)

@@ -71,7 +71,7 @@ def report_files(kept: Kept, declaration: Declaration) -> Mapping[str, bytes]:
         "tables/comparisons.csv": tables.comparisons(results, identifier),
         "tables/trainings.csv": tables.trainings(results, identifier),
         "tables/savings.csv": tables.plain(around.savings, identifier),
-        "tables/tried.csv": tables.plain(around.tried, identifier),
+        "tables/tried.csv": tables.plain([*around.tried, *around.ablated], identifier),
     }
     for language in LANGUAGES:
         files[f"section_7_6.{language}.tex"] = latex.section(results, around, language, described).encode()
