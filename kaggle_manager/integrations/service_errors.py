@@ -32,6 +32,8 @@ _SHORTEST_SECRET = 8
 # Packages whose errors are answers of a service, or tell of none. MLflow opens its own databases with `sqlalchemy`.
 _SERVICES = ("mlflow", "wandb", "huggingface_hub", "sqlalchemy")
 _TRANSPORTS = ("requests", "urllib3", "httpx", "httpx2", "httpcore", "httpcore2")
+# Names of the libraries' errors, of several makes of HTTP among them.
+_OF_SETTINGS = re.compile("Validation|OfflineMode|UnsupportedProtocol|InvalidUrl|InvalidURL|InvalidSchema|MissingSchema")
 _LONGEST = 400
 # Up to the last @: a password may have one.
 _USER_IN_ADDRESS = re.compile(r"//[^/\s]*@")
@@ -107,7 +109,9 @@ def _is_of_library(module: str) -> bool:
 
 def _is_setting(error: Exception) -> bool:
     """Whether it is of a value that was given, not of what a server answered."""
-    return type(error) is ValueError or "Validation" in type(error).__name__
+    if isinstance(error, UnicodeEncodeError) or type(error) is ValueError or "not a database" in str(error):
+        return True
+    return bool(_OF_SETTINGS.search(type(error).__name__))
 
 
 def _typed(service: str, error: Exception, safe: str, sign_in: str) -> KaggleManagerError:

@@ -152,6 +152,11 @@ def test_what_keeps_a_model_from_being_published_is_said(
     hub.refuses = 0
     monkeypatch.setenv("HF_TOKEN", "hf_" + "another")
     assert "HF_TOKEN" in publish(tmp_path / "work", code=AuthError.exit_code)["next"]
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "none"))
+    asked = len(hub.asked)
+    assert "hf auth login" in publish(tmp_path / "work", code=AuthError.exit_code)["next"]
+    assert len(hub.asked) == asked, "that needs no network"
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     flip(TrainingTree(config.tree, config.scenario_name).best_model)
     publish(tmp_path / "work", code=CheckpointNotFound.exit_code)

@@ -72,6 +72,11 @@ def as_a_library(lines: str) -> None:
     ("lines", "kind", "words"),
     [
         ("int('many')", ConfigError, "many"),  # how a variable of its own is read
+        ("'HF_TOKEN é'.encode('ascii')", ConfigError, "ascii"),  # a header
+        ("raise type('UnsupportedProtocol', (Exception,), {})('ftp')", ConfigError, "ftp"),
+        ("raise type('OfflineModeIsEnabled', (ConnectionError,), {})('unset HF_HUB_OFFLINE')", ConfigError, "unset"),
+        ("raise type('ConnectError', (Exception,), {})('refused')", Unavailable, "refused"),
+        ("raise type('DatabaseError', (Exception,), {})('file is not a database')", ConfigError, "database"),
         ("{}['id']", Unavailable, "KeyError: 'id'"),  # an answer that is of another server
         ("__import__('json').loads('<html>')", Unavailable, "Expecting value"),
     ],
