@@ -33,7 +33,7 @@ _SHORTEST_SECRET = 8
 _SERVICES = ("mlflow", "wandb", "huggingface_hub", "sqlalchemy")
 _TRANSPORTS = ("requests", "urllib3", "httpx", "httpx2", "httpcore", "httpcore2")
 # Names of the libraries' errors, of several makes of HTTP among them.
-_OF_SETTINGS = re.compile("Validation|OfflineMode|UnsupportedProtocol|InvalidUrl|InvalidURL|InvalidSchema|MissingSchema")
+_OF_SETTINGS = re.compile("validation|offlinemode|unsupportedprotocol|(invalid|missing)(url|schema)", re.IGNORECASE)
 _LONGEST = 400
 # Up to the last @: a password may have one.
 _USER_IN_ADDRESS = re.compile(r"//[^/\s]*@")

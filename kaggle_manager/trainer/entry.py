@@ -105,7 +105,14 @@ def main(*, bundle_sha256: str, order: dict[str, Any], payload: str, beside: Seq
     if hashlib.sha256(archive).hexdigest() != bundle_sha256:
         why = "the code in this kernel is not the code that was built"
         return give_up(orders, "refused", why, REFUSED, error="BundleDamaged")
-    codes = [unpack(archive) for _ in orders]  # a folder for each, in which the user's code may write
+    with contextlib.ExitStack() as folders:
+        codes = [unpack(archive, folders) for _ in orders]  # a folder for each, in which the user's code may write
+        return carry_out(orders, codes, started, stop)
+
+
+def carry_out(orders: Sequence[dict[str, Any]], codes: Sequence[Path], started: float, stop: StopRequests) -> int:
+    """Install what the orders need, and train each in a lane of its own; the exit code of the kernel."""
+    order = orders[0]
     if order.get("packages") and (problem := install(codes[0], write_order(codes[0], order))):
         if problem["refused"]:
             return give_up(orders, "refused", problem["reason"], REFUSED, error="PackagesRefused")
@@ -115,7 +122,7 @@ def main(*, bundle_sha256: str, order: dict[str, Any], payload: str, beside: Seq
 
     elapsed = time.monotonic() - started
     say(f"ready to train after {elapsed:.1f} s")
-    if not beside:
+    if len(orders) == 1:
         return train(codes[0], order, elapsed, stop, {})
     exit_codes = [CRASHED] * len(orders)
     gpus = visible_gpus()
@@ -135,8 +142,9 @@ def main(*, bundle_sha256: str, order: dict[str, Any], payload: str, beside: Seq
     return max(exit_codes)
 
 
-def unpack(archive: bytes) -> Path:
-    code = Path(tempfile.mkdtemp(prefix="km_code_"))
+def unpack(archive: bytes, folders: contextlib.ExitStack) -> Path:
+    """The code in a folder that goes with `folders`: where sessions share a machine, another one is next."""
+    code = Path(folders.enter_context(tempfile.TemporaryDirectory(prefix="km_code_", ignore_cleanup_errors=True)))
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         tar.extractall(code, filter="data")
     return code

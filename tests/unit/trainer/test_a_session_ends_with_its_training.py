@@ -64,10 +64,11 @@ def session(folder: Path, left: str, waits: tuple[float, float, float, float]) -
     }
     (folder / "given.json").write_text(json.dumps(given))
     (folder / "working").mkdir()
+    (folder / "temporary").mkdir()
     command = [sys.executable, "-c", ENTRY, str(ROOT / "kaggle_manager/trainer"), str(folder / "given.json")]
     done = subprocess.run(
         [*command, json.dumps(waits)],
-        env={**os.environ, "KM_WORKING_DIR": str(folder / "working")},
+        env={**os.environ, "KM_WORKING_DIR": str(folder / "working"), "TMPDIR": str(folder / "temporary")},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -91,6 +92,13 @@ def test_what_the_users_code_started_is_waited_for_a_moment_only(tmp_path: Path,
     code, log = session(tmp_path, left, (0.2, 999, 999, 0.1))
     assert code == 3, log
     assert "they are ended" in log or "os.close" in left
+
+
+def test_the_unpacked_code_goes_with_the_session(tmp_path: Path) -> None:
+    code, log = session(tmp_path, "print('code in', Path(__file__).parents[2].name)", (999, 999, 999, 999))
+    assert code == 3, log
+    assert "code in km_code_" in log
+    assert not list((tmp_path / "temporary").iterdir()), "a machine that sessions share would fill up"
 
 
 def test_what_ends_by_itself_is_waited_for(tmp_path: Path) -> None:
