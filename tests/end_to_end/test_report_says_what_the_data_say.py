@@ -321,22 +321,24 @@ def test_session_boundaries_come_from_the_journal(base: Path, tmp_path: Path) ->
     section = load_section(SECTION_FILE)
     cache = EpisodeCache(report_folder(base, quick=True).parent / "episodes")
 
-    def session_ends(journal: Path | None) -> tuple[int, ...] | None:
+    def sessions(journal: Path | None) -> tuple[tuple[int, ...] | None, float | None]:
         protocol = read_protocol(section)
         found = gather(section, protocol, SCENARIO, base=moved, cache=cache, quick=True, episodes=1, journal=journal)
         (run,) = found.runs
         assert (run.head.step, run.head.lineage.generation) == (4, 2)
         with contextlib.closing(sqlite3.connect(tmp_path / "journal.sqlite")) as db, db:
-            db.execute("CREATE TABLE IF NOT EXISTS sessions (run_id TEXT, generation INTEGER, step INTEGER)")
+            db.execute(
+                "CREATE TABLE IF NOT EXISTS sessions (run_id TEXT, generation INTEGER, step INTEGER, ran_s REAL)"
+            )
             db.execute("DELETE FROM sessions")
-            rows = [(run.head.lineage.run_id, 2, 4), (run.head.lineage.run_id, 1, 2), ("other", 1, 1)]
-            db.executemany("INSERT INTO sessions VALUES (?, ?, ?)", rows)
-        return run.session_ends
+            rows = [(run.head.lineage.run_id, 2, 4, 30.0), (run.head.lineage.run_id, 1, 2, 12.5), ("other", 1, 1, 1.0)]
+            db.executemany("INSERT INTO sessions VALUES (?, ?, ?, ?)", rows)
+        return run.session_ends, run.session_seconds
 
-    assert session_ends(None) is None
-    assert session_ends(tmp_path / "journal.sqlite") == (2,)
+    assert sessions(None) == (None, None)
+    assert sessions(tmp_path / "journal.sqlite") == ((2,), 42.5)
     (tmp_path / "broken.sqlite").write_bytes(b"no journal at all" * 100)
-    assert session_ends(tmp_path / "broken.sqlite") is None
+    assert sessions(tmp_path / "broken.sqlite") == (None, None)
     with pytest.raises(OutputDamaged, match="files are not what the data give"):
         check_report(base=moved, quick=True)
     # The journal of a run lies in its workdir, and is found there.

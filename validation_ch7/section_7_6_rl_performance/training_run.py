@@ -63,6 +63,7 @@ class TrainingRun:
         levels: the reported models by name: `best`, and `final` once the target was reached.
         latest_steps: steps of the checkpoints kept for resuming.
         session_ends: step at the end of each session but the last; None when no journal says it.
+        session_seconds: what all its sessions took, work that was lost included; None when no journal says it.
         training_seconds: over all sessions, evaluations and saves included; None where it was not recorded.
         evaluation_seconds: the part of it that evaluations took; None where it was not recorded.
         device: where it was trained.
@@ -76,6 +77,7 @@ class TrainingRun:
     latest_steps: tuple[int, ...]
     curves: Curves
     session_ends: tuple[int, ...] | None
+    session_seconds: float | None
     training_seconds: float | None
     evaluation_seconds: float | None
     device: str
@@ -202,6 +204,7 @@ def _read_run(tree: TrainingTree, config: ScenarioConfig, journal: Path | None) 
         return None
     metadata = read_metadata(tree.metadata)
     lineage = head.manifest.lineage
+    session_ends, session_seconds = _sessions(journal, lineage.run_id)
     return TrainingRun(
         tree=tree,
         config=config,
@@ -210,7 +213,8 @@ def _read_run(tree: TrainingTree, config: ScenarioConfig, journal: Path | None) 
         levels={"best": best, **({"final": final} if final is not None else {})},
         latest_steps=tuple(sorted(checkpoint.step for checkpoint in store.valid_checkpoints())),
         curves=_read_curves(tree.history),
-        session_ends=_session_ends(journal, lineage.run_id) if lineage.generation > 1 else (),
+        session_ends=session_ends if lineage.generation > 1 else (),
+        session_seconds=session_seconds,
         training_seconds=metadata.training_seconds if metadata else None,
         evaluation_seconds=metadata.evaluation_seconds if metadata else None,
         device=metadata.device if metadata else "",
@@ -235,15 +239,16 @@ def _read_curves(history: Path) -> Curves:
     )
 
 
-def _session_ends(journal: Path | None, run_id: str) -> tuple[int, ...] | None:
-    """None when there is no journal, it cannot be read, or it does not know the run."""
+def _sessions(journal: Path | None, run_id: str) -> tuple[tuple[int, ...] | None, float | None]:
+    """Ends and seconds of a run's sessions; None when there is no journal, it cannot be read, or does not know it."""
     if journal is None or not journal.exists():
-        return None
+        return None, None
     try:
         with closing(sqlite3.connect(f"{journal.resolve().as_uri()}?mode=ro", uri=True)) as db:
             rows: list[Any] = db.execute(
-                "SELECT step FROM sessions WHERE run_id = ? AND step IS NOT NULL ORDER BY generation", (run_id,)
+                "SELECT step, ran_s FROM sessions WHERE run_id = ? ORDER BY generation", (run_id,)
             ).fetchall()
     except sqlite3.Error:
-        return None
-    return tuple(int(step) for (step,) in rows[:-1]) if rows else None
+        return None, None
+    ends = tuple(int(step) for step, _ in rows if step is not None)
+    return (ends[:-1] if ends else None), (sum(ran_s or 0.0 for _, ran_s in rows) if rows else None)

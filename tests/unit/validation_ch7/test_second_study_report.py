@@ -193,6 +193,18 @@ def test_what_saving_is_worth_is_told_by_what_came_of_each_way(tmp_path: Path, d
     assert "dans 0~entraînement sur 1" in text_of(kept, declaration, "fr")
 
 
+def test_goodput_is_told_of_the_trainings_that_went_over_sessions_alone(
+    tmp_path: Path, declaration: Declaration
+) -> None:
+    kept = keep_invented(tmp_path / "kept", declaration, {}, {})
+    assert gather_around(kept, declaration, gather(kept, declaration)).costs[0].goodput is None
+    body = kept.training("synthetic", "main", 101) or {}
+    kept.keep_training("synthetic", "main", 101, {**body, "session_seconds": 400.0}, b"no policy")
+    around = gather_around(kept, declaration, gather(kept, declaration))
+    assert around.costs[0].goodput == pytest.approx(300 / 400)
+    assert r"& $75$\,\% &" in text_of(kept, declaration, "fr")
+
+
 def test_both_languages_have_one_provenance_which_changes_with_any_kept_file(
     tmp_path: Path, declaration: Declaration
 ) -> None:

@@ -78,6 +78,7 @@ def _record(run: TrainingRun, code_sha256: str) -> dict[str, Any]:
         "hyperparameters": dict(run.config.hyperparameters),
         "algorithm": run.config.algorithm,
         "session_ends": None if run.session_ends is None else list(run.session_ends),
+        "session_seconds": run.session_seconds,
         "training_seconds": run.training_seconds,
         "evaluation_seconds": run.evaluation_seconds,
         "curves": {

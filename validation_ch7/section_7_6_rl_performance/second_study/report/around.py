@@ -146,7 +146,13 @@ def _settings(config: ScenarioConfig) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Cost:
-    """What the kept trainings of an agent at a site took; `evaluations` is their share of the hours."""
+    """What the kept trainings of an agent at a site took.
+
+    Attributes:
+        hours: of the trainings, `evaluations` their share of it.
+        goodput: the share of their sessions' time that the trainings are made of, without what was lost or spent on
+            starting; None where none went over sessions of the manager.
+    """
 
     site: str
     agent: str
@@ -155,6 +161,7 @@ class Cost:
     decisions: int
     hours: float
     evaluations: float
+    goodput: float | None
     decisions_a_second: float
 
 
@@ -166,6 +173,8 @@ def costs(results: Sequence[SiteResult]) -> Iterator[Cost]:
                 seconds = sum(each["training_seconds"] or 0.0 for each in kept)
                 evaluating = sum(each["evaluation_seconds"] or 0.0 for each in kept)
                 decisions = sum(each["step"] for each in kept)
+                over_sessions = [each for each in kept if each.get("session_seconds")]
+                made_s = sum(each["training_seconds"] or 0.0 for each in over_sessions)
                 yield Cost(
                     site=result.site.name,
                     agent=agent,
@@ -174,6 +183,7 @@ def costs(results: Sequence[SiteResult]) -> Iterator[Cost]:
                     decisions=decisions,
                     hours=seconds / 3600,
                     evaluations=evaluating / seconds if seconds else 0.0,
+                    goodput=made_s / sum(each["session_seconds"] for each in over_sessions) if over_sessions else None,
                     decisions_a_second=decisions / seconds if seconds else 0.0,
                 )
 
