@@ -7,7 +7,7 @@ from itertools import groupby
 
 from kaggle_manager.console.formatting import count
 from kaggle_manager.dashboard.charts import Series, figure, line_chart
-from kaggle_manager.dashboard.components import folded_table, lasted, legend, score, states, steps, table
+from kaggle_manager.dashboard.components import folded_table, lasted, legend, score, states_of, steps, table
 from kaggle_manager.dashboard.curves import Points, smoothed
 from kaggle_manager.dashboard.group_page import mean_series
 from kaggle_manager.dashboard.groups import GroupView
@@ -103,7 +103,7 @@ def _row(view: RunView | GroupView) -> Sequence[Child]:
         group = view.group
         return (
             label_of(view),
-            states(group.runs),
+            states_of(group),
             f"{steps(group.step)} of {steps(group.target)}",
             group.best,
             sum(len(run.sessions) for run in group.runs),

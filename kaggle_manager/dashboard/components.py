@@ -135,6 +135,14 @@ def states(runs: Iterable[RunReport]) -> str:
     return ", ".join(f"{found[state]} {state}" for state in sorted(found, key=ORDER.index))
 
 
+def states_of(group: Group) -> str:
+    """The same of a group's runs; of a sweep's trials: what a sweep has paused is not ready to go on."""
+    if group.sweep is None:
+        return states(group.runs)
+    trials = group.sweep.with_runs({run.scenario: run.state for run in group.runs}).trials
+    return ", ".join(f"{number} {state}" for state, number in Counter(each.state for each in trials).most_common())
+
+
 def steps_of(step: int, target: int) -> Markup:
     """How far something has come, as a bar and in numbers."""
     share = step / target if target else 0.0

@@ -19,7 +19,7 @@ from kaggle_manager.dashboard.components import (
     run_cells,
     score,
     state_word,
-    states,
+    states_of,
     steps,
     steps_of,
     table,
@@ -76,7 +76,7 @@ def _facts(view: GroupView) -> Markup:
     broken = sum(bool(run.exactness) for run in group.runs)
     pairs.append(("Exactness", f"not throughout in {count(broken, 'run')}" if broken else "no break recorded"))
     return join(
-        h("p", f"{states(group.runs) or 'no run yet'}", class_="why"),
+        h("p", states_of(group) or "no run yet", class_="why"),
         progress(share, f"{group.step:,} of {group.target:,} steps saved"),
         facts(pairs),
         h("p", group.sweep.halted, class_="problem", role="status") if group.sweep and group.sweep.halted else None,

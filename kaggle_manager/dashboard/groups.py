@@ -19,7 +19,7 @@ from kaggle_manager.errors import KaggleManagerError
 from kaggle_manager.protocol.document import first_problem
 from kaggle_manager.sections.trial import STUDY_FILE, study_folder
 from kaggle_manager.status.report import RunReport
-from kaggle_manager.sweeps.report import SweepReport, report_of
+from kaggle_manager.sweeps.report import SweepReport, is_over, report_of
 from kaggle_manager.sweeps.study import Study, sweep_command
 
 
@@ -30,7 +30,7 @@ class Group:
     Attributes:
         runs: one for each seed or trial, in their order.
         sweep: what the study says of the trials; None for a campaign.
-        next: the command that continues a sweep; '' for a campaign, whose runs have their own.
+        next: the command that continues a sweep; '' for one that is over, and for a campaign: its runs have their own.
     """
 
     section: str
@@ -104,7 +104,7 @@ def groups_of(
     Args:
         reports: the most urgent first.
         newest: ids of the runs that trained their trees last.
-        sweeps: each with the command that continues it.
+        sweeps: each with the command that continues it, '' for one that is over.
     """
     rest = [run for run in reports if run.run_id in newest]
     found = []
@@ -128,10 +128,11 @@ def groups_of(
 
 
 def sweeps_in(state: Path) -> Iterator[tuple[SweepReport, str] | str]:
-    """Every sweep of a state folder with the command that continues it; a sentence for one that cannot be read."""
+    """Every sweep of a state folder, as `groups_of` takes them; a sentence for one that cannot be read."""
     for file in sorted(study_folder(state, "").glob(f"*/{STUDY_FILE}")):
         try:
-            yield report_of(Study.read(file.parent)), sweep_command(file.parent)
+            study = Study.read(file.parent)
+            yield report_of(study), "" if is_over(study) else sweep_command(file.parent)
         except KaggleManagerError as error:
             yield error.message
         except ValidationError as error:  # a [sweep] table that is none

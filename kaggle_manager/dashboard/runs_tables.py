@@ -12,7 +12,7 @@ from kaggle_manager.dashboard.components import (
     folded_table,
     lasted,
     run_cells,
-    states,
+    states_of,
     steps_of,
     table,
 )
@@ -56,7 +56,7 @@ def groups_part(groups: Sequence[Group], links: Links, shown: str, beside: Colle
     for group in groups:
         row: list[Child] = [
             h("a", group.name, href=links.group(group), aria_current=_is_shown(group.key, links, shown)),
-            states(group.runs) or NONE,
+            states_of(group) or NONE,
             steps_of(group.step, group.target),
             group.best or NONE,
             sum(len(run.sessions) for run in group.runs),

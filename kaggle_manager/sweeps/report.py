@@ -10,7 +10,7 @@ from typing import Any
 
 from kaggle_manager.config import workdir_of
 from kaggle_manager.sections.trial import state_of_study
-from kaggle_manager.sweeps.decide import best
+from kaggle_manager.sweeps.decide import Done, best, decide
 from kaggle_manager.sweeps.study import Study
 from kaggle_manager.system.command_line import WhichTree
 
@@ -157,6 +157,13 @@ def report_of(study: Study, confirmed: Mapping[int, Sequence[float]] | None = No
         halted=study.state.halted,
         confirmed=tuple(_confirmed(number, scores) for number, scores in (confirmed or {}).items()),
     )
+
+
+def is_over(study: Study) -> bool:
+    """Whether nothing is left to do of the trials that its table asks for."""
+    views = study.views()
+    rules = study.rules(max(study.sweep.trials, len(views)))
+    return isinstance(decide(rules, views, study.failures()), Done)
 
 
 def _confirmed(number: int, scores: Sequence[float]) -> Confirmed:

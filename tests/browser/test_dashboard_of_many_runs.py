@@ -178,7 +178,9 @@ def test_a_sweep_lists_its_trials_the_best_first_with_what_they_try(many: Path) 
     members = " ".join(part_of(many, f"members-{found.id}", SWEEP).split())
     assert members.index("trial 1") < members.index("trial 0")
     assert "n_envs net_arch" in members, "by their short names"
-    assert "best: trial 1, trial 0" in page_of(many, SWEEP)
+    page = page_of(many, SWEEP)
+    assert "best: trial 1, trial 0" in page
+    assert "2 paused" in page, "they are not ready: the sweep has stopped them"
 
 
 def test_a_sweep_that_waits_for_the_user_says_so_at_the_top(many: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from small_sweep import STOPS, SWEEP
 
-from kaggle_manager.sweeps.report import interval_of, report_of
+from kaggle_manager.sweeps.report import interval_of, is_over, report_of
 from kaggle_manager.sweeps.study import Result, Study
 
 
@@ -49,3 +49,16 @@ def test_a_trial_on_its_way_is_in_the_state_of_its_run_and_no_other_is(tmp_path:
     report = report_of(study).with_runs(states)
     assert [trial.state for trial in report.trials] == ["paused", "waiting", "running"]
     assert "trial 1  waiting " in "\n".join(report.lines())
+
+
+def test_a_sweep_is_over_once_every_trial_that_was_asked_for_is_judged(tmp_path: Path) -> None:
+    two = SWEEP.model_copy(update={"trials": 2})
+    study = Study.begin(tmp_path / "toy", "pole", STOPS, two, "it")
+    for number in range(2):
+        assert not is_over(study)
+        study.add({"n_envs": number + 1}, 0)
+        study.tell(Result(trial=number, step=10, score=float(number)))
+    assert not is_over(study), "the better one goes on"
+    study.promote(1, 10)
+    study.tell(Result(trial=1, step=30, score=7.0))
+    assert is_over(study)
