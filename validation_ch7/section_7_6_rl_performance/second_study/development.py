@@ -77,12 +77,15 @@ class Tuning:
         """Try whatever `plan` says and has not been tried.
 
         First every combination of the values; then, where there are steps, single phases of the best one are changed by
-        each step while that helps.
+        each step while that helps, and by all steps again until none does.
         """
         for name, values in plan.items():
             self._try(name, self._combinations(name, values))
-            for step_s in values.get("step_s", ()):
-                self._change_phases(name, step_s)
+            before: Parameters = {}
+            while before != self.chosen()[name]:
+                before = self.chosen()[name]
+                for step_s in values.get("step_s", ()):
+                    self._change_phases(name, step_s)
 
     def chosen(self) -> dict[str, Parameters]:
         """Of each baseline, the parameters with the lowest mean delay, those without gridlock before all others."""
