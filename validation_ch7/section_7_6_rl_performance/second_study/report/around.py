@@ -110,7 +110,7 @@ def read_tried(folder: Path, declared: Iterable[ScenarioConfig]) -> list[Tried]:
 
 
 def _tried(
-    section: Section, of_method: Mapping[tuple[str, str], ScenarioConfig], bodies: Sequence[Mapping[str, Any]]
+    section: Section, of_method: Mapping[tuple[str, Any], ScenarioConfig], bodies: Sequence[Mapping[str, Any]]
 ) -> Tried:
     final = [body["judged"]["final"] for body in bodies]
     delays = [each["mean_delay_s"] for each in final]
@@ -134,7 +134,7 @@ def _tried(
 
 def _settings(config: ScenarioConfig) -> dict[str, Any]:
     """What an agent learns with and in, by name."""
-    given = {**config.hyperparameters}
+    given = dict[str, Any](config.hyperparameters)
     return {
         "algorithm": config.algorithm,
         "policy": config.policy,
