@@ -73,8 +73,8 @@ def _environment(language: Language, confidence: float) -> jinja2.Environment:
             name: value.split(":")[-1] if isinstance(value, str) else value for name, value in tried.otherwise.items()
         }
         said = [f"\\texttt{{{name.translate(shared.SPECIAL)}}} {value_of(named[name])}" for name in named]
-        if is_a_word(tried.name):  # what no setting says
-            said.append(word(tried.name, language))
+        if is_a_word(remark := f"tried_{tried.name}"):  # what no setting says
+            said.append(word(remark, language))
         return ", ".join(said) or "--"
 
     filters: dict[str, Callable[..., str]] = {

@@ -34,7 +34,10 @@ _WORDS: dict[str, tuple[str, str]] = {
     "latest_buffer": ("et mémoire de rejeu (SB3)", "and replay buffer (SB3)"),
     "exact": ("exacte (ce programme)", "exact (this program)"),
     "whole": ("exacte, sans arrêt", "exact, never killed"),
-    "without_dueling": ("réseau sans tête pour la valeur de l'état", "a network without a head for the state's value"),
+    "tried_without_dueling": (
+        "réseau sans tête pour la valeur de l'état",
+        "a network without a head for the state's value",
+    ),
     "ablated_main": ("rien", "nothing"),
     "ablated_first_reward": ("la récompense, pour celle de la première étude", "the reward, for the first study's"),
     "ablated_first_state": ("l'état, sauf densités et files", "the state but for densities and queues"),
