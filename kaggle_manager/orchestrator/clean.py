@@ -236,7 +236,7 @@ class Cleaner:
         sessions = self._journal.sessions(row.run_id)
         if sessions and sessions[-1].stage is not Stage.CLOSED:
             return f"session {sessions[-1].generation} of run {row.run_id} was never brought home"
-        if row.outcome != "finished" and sessions and sessions[-1].outcome in ("given up", "gone"):
+        if row.outcome != "finished" and sessions and sessions[-1].was_given_up:
             return f"what session {sessions[-1].generation} of run {row.run_id} saved was never brought home"
         # Another machine may have had to take any of its names: what is refused there nobody here knows.
         for slug in dict.fromkeys((row.slug, *kernel_names(row.scenario, row.run_id))):

@@ -13,6 +13,7 @@ from types import ModuleType
 
 from kaggle_manager.config import RunConfig
 from kaggle_manager.console.reporter import Reporter
+from kaggle_manager.errors import one_line
 from kaggle_manager.sections.model import Section
 from kaggle_manager.sections.project import has_report, module_of
 
@@ -35,6 +36,9 @@ def write_final_report(config: RunConfig, reporter: Reporter, *arguments: str) -
     except ModuleNotFoundError as error:
         reporter.line(f"no report was written, for {error.name} is not here; later: {again}")
         return False
+    except (Exception, SystemExit) as error:  # it is the user's own program
+        reporter.warn(f"no report was written, for it cannot be imported: {_in_words(error)}. Try again: {again}")
+        return False
     folder = base / config.section_path / "data" / "results" / "report"
     reporter.line(
         f"The training is finished and safe. Its report follows: figures and tables in {folder}, from held-out "
@@ -42,12 +46,20 @@ def write_final_report(config: RunConfig, reporter: Reporter, *arguments: str) -
     )
     reporter.phase("writing the report (Ctrl-C is safe)")
     given = ["--workdir", str(base), "--scenario", config.scenario_name, "--journal", str(config.journal), *arguments]
-    with contextlib.redirect_stdout(_Lines(reporter)):  # what the command prints for programs stays alone
-        code = module.main(given)
+    try:
+        with contextlib.redirect_stdout(_Lines(reporter)):  # what the command prints for programs stays alone
+            code = module.main(given)
+    except (Exception, SystemExit) as error:  # it is the user's own program
+        reporter.warn(f"the report ended with {_in_words(error)}; the models are whole. Try again: {again}")
+        return False
     if code != 0:
         reporter.warn(f"the report could not be written; the models are whole. Try again: {again}")
         return False
     return True
+
+
+def _in_words(error: BaseException) -> str:
+    return f"{type(error).__name__}: {one_line(str(error))}"
 
 
 def import_report(root: Path, section: Section) -> ModuleType:

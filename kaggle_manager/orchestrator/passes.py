@@ -42,7 +42,7 @@ from kaggle_manager.protocol.events import session_tag
 from kaggle_manager.runs import lifecycle
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.retry_policy import FailureKind
-from kaggle_manager.runs.rows import SessionRow
+from kaggle_manager.runs.rows import GIVEN_UP, GONE, SessionRow
 from kaggle_manager.sessions.connection import Connection
 from kaggle_manager.sessions.download import DownloadedSession, download_session
 from kaggle_manager.sessions.lane import outputs_of
@@ -195,7 +195,7 @@ class Passes:
             )
         except NotFound as error:
             close.check_is_gone(run, session)
-            close.give_up(run, session, "gone", error.message, FailureKind.GONE)
+            close.give_up(run, session, GONE, error.message, FailureKind.GONE)
             return True
         if not status.state.is_terminal and not status.ended_by_log:
             run.state.refresh()
@@ -264,7 +264,7 @@ class Passes:
                 run.note("refused", session.generation, message=error.message)
                 if is_last:
                     why = f"given up, for what it left was refused again: {error.message}"
-                    close.give_up(run, session, "given up", why, FailureKind.OUTPUTS, cause=error.message)
+                    close.give_up(run, session, GIVEN_UP, why, FailureKind.OUTPUTS, cause=error.message)
                     return
                 run.postpone("outputs", error.message, REFUSED_WAIT_S, REFUSED_LONGEST_S)
             run.reporter.warn(

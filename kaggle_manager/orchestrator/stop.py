@@ -103,6 +103,7 @@ def stop_run(
         raise _end_unwritten(config, connect_to, reporter, row, journal, refused) from refused
     if newest is None or newest.stage is Stage.CLOSED:
         if delete:
+            _check_all_is_here(config, newest)
             _check_only_its_own(journal, row)
             _connected(config, connect_to, row).client.delete(row.owner, row.slug)
         words = "no session runs, and none follows" + "; its sessions on the platform are deleted" * delete
@@ -122,6 +123,20 @@ def stop_run(
         for session in (newest, *journal.sharing(newest)):
             journal.add_facts(session, cancel_asked=True)
     return Stopped(row.run_id, cancelled=said.is_done, deleted=False, words=said.words)
+
+
+def _check_all_is_here(config: RunConfig, newest: SessionRow | None) -> None:
+    """Refuse to delete what a session saved and nobody could restore.
+
+    Raises:
+        ConfigError
+    """
+    if newest is not None and newest.was_given_up:
+        raise ConfigError(
+            f"What session {newest.generation} saved was never restored ({newest.why}): deleting it would lose that.",
+            safe="no session follows; nothing was deleted",
+            next_step=f"{config.command('download')}\n  or delete it on the platform's own page",
+        )
 
 
 def _check_only_its_own(journal: Journal, row: RunRow) -> None:

@@ -19,6 +19,9 @@ from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.retry_policy import LASTING_S, FailureKind
 from kaggle_manager.runs.slots import Place
 
+# Outcomes of sessions that were closed without what they had saved.
+GIVEN_UP, GONE = "given up", "gone"
+
 _T = TypeVar("_T")
 # What a stored value may be, by the type of its field; those of other fields are read one by one.
 _TYPES: dict[str, type | tuple[type, ...]] = {
@@ -214,6 +217,11 @@ class SessionRow:
         """Run and number of the session of the run under whose name a shared session was started; None for this one."""
         run_id, _, generation = str(self.facts.get("led_by", "")).partition("/")
         return (run_id, int(generation)) if run_id else None
+
+    @property
+    def was_given_up(self) -> bool:
+        """Whether it was closed without what it had saved: that was refused again and again, or is gone."""
+        return self.outcome in (GIVEN_UP, GONE)
 
     @property
     def refusals(self) -> int:

@@ -21,6 +21,7 @@ from kaggle_manager.checkpoints import (
     restore_tree,
 )
 from kaggle_manager.checkpoints.atomic_swap import check_place
+from kaggle_manager.checkpoints.layout import MANIFEST_SUFFIX, OWN_FILES_SUFFIX, PENDING_SUFFIX, TEMPORARY_SUFFIX
 from kaggle_manager.checkpoints.vouched import BY_USER, Vouched, manifests_of
 from kaggle_manager.config import RunConfig
 from kaggle_manager.console.reporter import Reporter
@@ -178,5 +179,7 @@ def _age(copy: Checkpoint) -> tuple[str, int, int]:
 
 
 def _was_trained(tree: TrainingTree) -> bool:
-    """Whether models lie in a tree, whatever has become of its checkpoints."""
-    return any(tree.root.rglob("*.zip"))
+    """Whether checkpoints have lain in a tree, whatever has become of them; its quarantine is part of it."""
+    saved = ("*.zip", f"*{MANIFEST_SUFFIX}", f"*{OWN_FILES_SUFFIX}/**/*")
+    found = (path for pattern in saved for path in tree.root.rglob(pattern))
+    return any(path.is_file() and not path.name.endswith((PENDING_SUFFIX, TEMPORARY_SUFFIX)) for path in found)

@@ -455,6 +455,20 @@ def test_a_run_says_what_its_report_is_where_it_goes_and_how_to_skip_it(
     assert "  webster on synthetic: 30 episodes to simulate\n" in told.getvalue()
 
 
+@pytest.mark.parametrize("error", [ImportError("libfigures.so: no such file"), SystemExit(3), KeyError("reward")])
+def test_a_report_that_breaks_ends_no_finished_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def broken(arguments: Sequence[str]) -> int:
+        raise error
+
+    monkeypatch.setattr("validation_ch7.section_7_6_rl_performance.report.__main__.main", broken)
+    config = build_config(load_section(SECTION_FILE).name, workdir=tmp_path, environ={})
+    assert not write_final_report(config, Reporter(told := io.StringIO()))
+    assert type(error).__name__ in told.getvalue()
+    assert "kaggle-manager report" in told.getvalue()
+
+
 @pytest.mark.parametrize(("code", "raised"), [(Interrupted.exit_code, Interrupted), (1, RunError)])
 def test_no_training_begins_after_one_that_was_interrupted_or_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, raised: type[Exception]

@@ -9,7 +9,7 @@ import pytest
 from small_project import SECTION, TRAINER, Bench, installed
 
 from kaggle_manager.config import build_config
-from kaggle_manager.errors import ConfigError, KernelFailed, NotFinished, NotFound
+from kaggle_manager.errors import ConfigError, Interrupted, KernelFailed, NotFinished, NotFound
 from kaggle_manager.orchestrator.stop import Stopped, stop_run
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.status.forecast import forecast_run
@@ -120,6 +120,20 @@ def test_a_session_that_was_stopped_is_no_failure_of_the_run_that_goes_on_at_onc
     assert (report.state, report.step) == ("finished", 4)
     assert report.sessions[0].outcome == "stopped"
     assert sum(bench.slept) < 60, "no pause as after a failure"
+
+
+def test_a_stop_deletes_nothing_of_a_session_whose_outputs_were_never_restored(bench: Bench) -> None:
+    with pytest.raises(Interrupted):
+        bench.run(timesteps=4, interrupt_at="relaunch")
+    with closing(journal(bench)) as opened:
+        (session,) = opened.sessions(opened.runs()[0].run_id)
+        outcome = session.outcome
+        for lost in ("given up", "gone"):
+            opened.update_session(session, outcome=lost)
+            with pytest.raises(ConfigError, match="was never restored"):
+                stop(bench, delete=True)
+        opened.update_session(session, outcome=outcome)
+    assert stop(bench, delete=True).deleted
 
 
 def test_a_stop_of_nothing_says_so(bench: Bench) -> None:

@@ -117,7 +117,8 @@ def make_room(working: Path, found: Collection[Other], most: float) -> int:
     if not odd and not surplus:
         return 0
     archive, packed = free_name(working / OTHERS_ARCHIVE), 0
-    with archive.open("xb") as stream, tarfile.open(fileobj=stream, mode="w") as tar:
+    # Unbuffered: what is moved is in the archive before it leaves its place, should this process be killed next.
+    with archive.open("xb", buffering=0) as stream, tarfile.open(fileobj=stream, mode="w") as tar:
         for other in (*odd, *by_size):
             if packed >= surplus and other not in odd:
                 break

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from kaggle_manager.checkpoints import CheckpointStore, Disk, FileEntry, Lineage, Manifest, TrainingTree
+from kaggle_manager.checkpoints.atomic_io import LARGEST_READ
 from kaggle_manager.checkpoints.vouched import FILE_NAME, Vouched, manifests_of
 from kaggle_manager.errors import StorageError, UntrustedTree
 
@@ -48,6 +49,14 @@ def test_a_line_that_was_cut_and_rubbish_take_nothing_from_the_others(tmp_path: 
     assert vouched.who(MANIFEST)
     assert vouched.who(replace(MANIFEST, step=30))
     assert not vouched.who(CHANGED)
+
+
+def test_the_newest_checkpoint_is_known_however_long_the_list_has_grown(tmp_path: Path) -> None:
+    vouched = Vouched(tmp_path)
+    line = f"{'0' * 64} made on this machine\n".encode()
+    (tmp_path / FILE_NAME).write_bytes(line * (LARGEST_READ // len(line) + 1))
+    vouched.add([MANIFEST], "made on this machine")
+    assert vouched.who(MANIFEST) == "made on this machine"
 
 
 def test_a_checkpoint_is_listed_before_it_is_committed(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from small_trees import config_in, content, flip, plant, reseal
 
-from kaggle_manager.checkpoints import CheckpointStore, TrainingTree, pack_tree
+from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree, pack_tree
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import CheckpointCorrupt, CheckpointIncompatible, CheckpointNotFound, UnsafePath
 from kaggle_manager.trees.backups import back_up, find_copies
@@ -69,6 +69,36 @@ def test_a_tree_of_an_earlier_version_is_refused_as_such_and_left_as_it_is(tmp_p
     assert [(copy.kind, copy.step) for copy in find_copies(config)] == [("download", None)]
     with pytest.raises(CheckpointNotFound, match="an earlier development version"):
         find_checkpoint(tree, "latest")
+
+
+@pytest.mark.parametrize("left", ["files of a script", "manifests", "quarantine"])
+def test_whatever_is_left_of_its_checkpoints_a_trained_tree_never_starts_from_zero(tmp_path: Path, left: str) -> None:
+    config = config_in(tmp_path)
+    store = CheckpointStore(tree := TrainingTree(config.tree, config.scenario_name), warn=pytest.fail)
+    store.save_final(
+        step=2, files={"weights.pt": b"w"}, target=9, lineage=Lineage("run", 1, None, 0), bundle_sha256="b" * 64
+    )
+    weights, manifest = tree.path("final", "weights.pt"), tree.root / tree.manifest_name("final")
+    match left:
+        case "files of a script":
+            manifest.unlink()
+        case "manifests":
+            shutil.rmtree(weights.parent)
+        case "quarantine":
+            tree.quarantine.mkdir()
+            weights.parent.rename(tree.quarantine / weights.parent.name)
+            manifest.unlink()
+    with pytest.raises(CheckpointCorrupt, match="was trained"):
+        head_of(CheckpointStore(tree, warn=lambda text: None), config)
+
+
+def test_a_first_save_that_was_never_committed_is_no_training(tmp_path: Path) -> None:
+    config = config_in(tmp_path)
+    tree = TrainingTree(config.tree, config.scenario_name)
+    unfinished = tree.path("latest", "weights.pt", 1)
+    unfinished.parent.mkdir(parents=True)
+    unfinished.with_name("weights.pt.next").write_bytes(b"w")
+    assert head_of(CheckpointStore(tree, warn=lambda text: None), config) is None
 
 
 def test_the_tree_stays_in_its_place_until_the_whole_copy_is_there(tmp_path: Path) -> None:
