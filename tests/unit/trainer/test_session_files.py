@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import tarfile
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -128,8 +129,8 @@ def test_a_file_is_in_the_archive_before_it_leaves_its_place(tmp_path: Path, mon
 
     monkeypatch.setattr(Path, "unlink", observed)
     left(tmp_path, outcome="completed", exit_code=0)
-    assert sizes
-    assert sizes == [1024 * number for number in range(1, len(sizes) + 1)], "a header and a block of each file"
+    assert len(sizes) > 100
+    assert all(after - before >= 1024 for before, after in pairwise([0, *sizes])), "a header and a block of each file"
 
 
 def test_a_file_that_cannot_be_packed_leaves_the_archive_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
