@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -57,11 +57,8 @@ def clean(
     state, found = state_folder(workdir), []
     file = state / "journal.sqlite"
     with closing(Journal(file) if yes and file.exists() else Journal.to_read(file)) as journal:
-        sections = {run.platform: run.section for run in journal.runs() if not named or run.platform in named}
-        connections = [
-            reach(each, state, options=_options_of(each, section), is_known=True)
-            for each, section in sorted(sections.items())
-        ]
+        asked = {(run.platform, run.section) for run in journal.runs() if not named or run.platform in named}
+        connections = [reach(each, state, options=options, is_known=True) for each, options in _places(asked)]
         for connection in connections:
             with closing(connection.client):
                 for leftover in cleaned(connection, journal, time.time(), delete=yes, reporter=Reporter(sys.stderr)):
@@ -91,16 +88,27 @@ def _as_json(leftover: Leftover) -> dict[str, Any]:
     }
 
 
-def _options_of(platform: str, section: str) -> Mapping[str, Any]:
-    """What a section says of its platform; nothing where it is not in the project any more."""
+def _places(asked: Collection[tuple[str, str]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The platforms of (platform, section), each as often as its sections have different options, such as clusters."""
+    for platform in sorted({platform for platform, _ in asked}):
+        found: list[Mapping[str, Any]] = []
+        for section in sorted(section for each, section in asked if each == platform):
+            options = _options_of(platform, section)
+            if options is not None and options not in found:
+                found.append(options)
+        yield from ((platform, options) for options in found or [{}])
+
+
+def _options_of(platform: str, section: str) -> Mapping[str, Any] | None:
+    """What a section says of its platform; None where it is not in the project any more."""
     from kaggle_manager.config import KAGGLES
     from kaggle_manager.sections.project import find_project_or_none, get_section
 
     project = None if platform in KAGGLES else find_project_or_none(Path.cwd(), section)
     try:
-        return {} if project is None else get_section(project, section).platform.get(platform, {})
+        return None if project is None else get_section(project, section).platform.get(platform, {})
     except ConfigError:
-        return {}
+        return None
 
 
 def _lines(found: Iterable[Leftover], again: str) -> Iterator[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +13,7 @@ from kaggle_manager.cli.common import JsonOption, TrustOption, answer, load_modu
 from kaggle_manager.cli.other_trees import another_tree_may_be_meant
 from kaggle_manager.cli.selection import TreeOf, as_command
 from kaggle_manager.errors import ConfigError
+from kaggle_manager.system.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from kaggle_manager.checkpoints import Manifest
@@ -107,8 +107,8 @@ def import_sb3(
 def _take_in_beside(take_in: Any, of: TreeOf, state: Path, shown: Reporter) -> Any:
     """Import into a folder of its own, then restore that: a pair that does not fit leaves the tree as it is."""
     state.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="import-", dir=state) as folder:
-        taken = take_in(Path(folder))
-        source = of.config(workdir=Path(folder)).tree
+    with scratch_folder("km_import_", within=state) as folder:
+        taken = take_in(folder)
+        source = of.config(workdir=folder).tree
         of.manager(shown).restore_copy(of.config(), source)
     return taken

@@ -24,7 +24,7 @@ from kaggle_manager.system.command_line import WhichTree
 # Folder of the style sheet and the script.
 STATIC = Path(__file__).with_name("static")
 TITLE = "Kaggle Manager"
-FIRST_RUN = WhichTree("section_7_6_rl_performance", quick=True).command("run")
+FIRST_RUN = WhichTree("SECTION", quick=True).command("run")
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def document(content: Content, head: Child, *, live: bool) -> str:
         h("header", h("h1", TITLE), h("p", h("span", str(content.state), class_="folder"), " · ", newest)),
         _contents(content, live=live),
         h("main", _form(content) if live else None, main, id="content", tabindex="-1"),
-        h("footer", h("p", note, " Read-only: from the journal and the training trees, asking no platform.")),
+        h("footer", h("p", note, " Read-only: from the journal and the training trees; no platform is asked.")),
         h("p", id="announcer", class_="unseen", role="status", aria_live="polite"),
     )
     page = h(

@@ -10,7 +10,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pathlib import Path
 from kaggle_manager.errors import RunError
 from kaggle_manager.local_kaggle.launcher import ServerInfo, ensure_running, stop
 from kaggle_manager.system import command_line
+from kaggle_manager.system.scratch import scratch_folder
 
 SLUG = "local-demo"
 SOURCE = """\
@@ -50,8 +50,7 @@ def demo(show: Callable[[Shown], None]) -> list[Shown]:
     Raises:
         RunError: a command of the official client failed, or the kernel did not end.
     """
-    with tempfile.TemporaryDirectory(prefix="km_demo_") as folder:
-        place = Path(folder)
+    with scratch_folder("km_demo_") as place:
         server = ensure_running(place / "kaggle", idle_exit_s=2 * LONGEST_S)
         shown: list[Shown] = []
 

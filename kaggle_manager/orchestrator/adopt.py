@@ -8,9 +8,7 @@ like any other. Nothing is started here, and nothing on the platform is changed.
 from __future__ import annotations
 
 import re
-import tempfile
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from kaggle_manager.checkpoints import CheckpointStore, TrainingTree, restore_tree, unpack_tree
 from kaggle_manager.checkpoints.archive import INDEX_NAME, PACK_NAME
@@ -25,6 +23,8 @@ from kaggle_manager.runs.rows import RunRow
 from kaggle_manager.sessions import launch, reconcile
 from kaggle_manager.sessions.bundle import order_of
 from kaggle_manager.sessions.connection import Connection
+from kaggle_manager.system.scratch import scratch_folder
+from kaggle_manager.trees.backups import stamped_name
 
 _RUN_ID = re.compile(r"[0-9a-z-]{8,64}")
 
@@ -97,9 +97,7 @@ def adopt_run(
         raise ConfigError(f"The order in {newest[0].ref} cannot be read.", next_step="it was edited by hand")
     step = head.step if head else None
     if head is None and session.parent_sha256 is not None:
-        step = _bring_parent(
-            connection, row, tree, session.parent_sha256, session.min_step, reporter, state=config.state
-        )
+        step = _bring_parent(connection, row, config, session.parent_sha256, session.min_step, reporter)
     with journal.together():
         journal.add_run(row)
         journal.add_session(session)
@@ -111,20 +109,18 @@ def adopt_run(
 def _bring_parent(
     connection: Connection,
     row: RunRow,
-    tree: TrainingTree,
+    config: RunConfig,
     manifest_sha256: str,
     min_step: int,
     reporter: Reporter,
-    *,
-    state: Path,
 ) -> int:
     """Download, verify and restore the tree the newest session continues; its step."""
-    slug = launch.tree_dataset(row)
-    with tempfile.TemporaryDirectory(prefix="km_adopt_") as folder:
+    slug, tree = launch.tree_dataset(row), TrainingTree(config.tree, config.scenario_name)
+    with scratch_folder("km_adopt_") as folder:
         reporter.phase(f"downloading dataset {row.owner}/{slug}")
-        connection.client.download_inputs(row.owner, slug, (INDEX_NAME, PACK_NAME), Path(folder))
-        source = TrainingTree(Path(folder, "tree"), tree.scenario)
-        unpack_tree(Path(folder), source.root, warn=reporter.warn)
+        connection.client.download_inputs(row.owner, slug, (INDEX_NAME, PACK_NAME), folder)
+        source = TrainingTree(folder / "tree", tree.scenario)
+        unpack_tree(folder, source.root, warn=reporter.warn)
         head = CheckpointStore(source).find_latest_checkpoint()
         if head is None or head.manifest.sha256 != manifest_sha256:
             raise LineageMismatch(
@@ -133,13 +129,13 @@ def _bring_parent(
                 next_step="wait until that session has ended, and adopt again",
             )
         own = (found for found in manifests_of(source) if found.lineage.run_id == row.run_id)
-        Vouched(state).add(own, f"adopted from {row.owner}/{slug}, of this account")
+        Vouched(config.state).add(own, f"adopted from {row.owner}/{slug}, of this account")
         restored = restore_tree(
             source.root,
             tree,
             run_id=row.run_id,
             min_step=min_step,
-            keep_replaced=tree.root.with_name(f"{tree.root.name}.replaced"),
+            keep_replaced=config.archive / stamped_name(config),
             warn=reporter.warn,
         )
     reporter.checkpoint(f"restored step {restored.step} from dataset {row.owner}/{slug} into {tree.root}")

@@ -6,7 +6,6 @@ command goes on. Never deletes what a run that is not over may need, nor the onl
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -39,6 +38,7 @@ from kaggle_manager.sessions.bundle import order_of
 from kaggle_manager.sessions.connection import Connection
 from kaggle_manager.sessions.gone import cleaned_note
 from kaggle_manager.sessions.launch import kernel_names, tree_dataset, version_of
+from kaggle_manager.system.scratch import scratch_folder
 from kaggle_manager.trees.backups import is_kept_here
 
 Action = Literal["delete", "empty", "keep", "deleted", "emptied", "gone", "refused"]
@@ -198,8 +198,8 @@ class Cleaner:
         Their name is that of their content, so the next run that needs them uses it again; and of a dataset that was
         deleted and made again users report that no kernel can be pushed with it any more.
         """
-        with tempfile.TemporaryDirectory(prefix="km_clean_") as folder:
-            (note := Path(folder, "emptied.txt")).write_text("Sent again by the next run that installs from it.")
+        with scratch_folder("km_clean_") as folder:
+            (note := folder / "emptied.txt").write_text("Sent again by the next run that installs from it.")
             self._connection.client.publish_inputs(
                 owner=owner, slug=slug, files=[note], notes="emptied by `clean`", replaces=True
             )

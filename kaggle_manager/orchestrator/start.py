@@ -80,7 +80,7 @@ class SharedSession:
     def __init__(self, begin: Sequence[Callable[[SharedSession], None]]) -> None:
         self._begin = list(begin)
         self._asks: list[Ask] = []
-        self._answer: StartedSession | Refusal | KaggleManagerError | None = None
+        self._answer: StartedSession | Refusal | BaseException | None = None
 
     def begin(self) -> None:
         """Begin the runs that are left, one after the other; each that asks begins those after it from within."""
@@ -116,10 +116,12 @@ class SharedSession:
         if self._answer is None:
             try:
                 self._answer = start_session(self._asks)
-            except KaggleManagerError as error:
-                self._answer = error
+            except BaseException as error:
+                self._answer = error  # whatever it is: the platform may have accepted, and no other run asks once more
         if isinstance(self._answer, KaggleManagerError):
             raise _again(self._answer)
+        if isinstance(self._answer, BaseException):
+            raise self._answer
         return self._answer
 
 

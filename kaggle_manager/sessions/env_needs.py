@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from kaggle_manager.sessions.bundle import INSTALLED
 from kaggle_manager.sessions.image_view import pins_for
 from kaggle_manager.sessions.trial import RUNNER, VARIABLE
 from kaggle_manager.system.own_group import run_in_group
+from kaggle_manager.system.scratch import scratch_folder
 
 MODULE = "kaggle_manager.trainer.sb3.env_needs"
 LONGEST_S = 120.0
@@ -47,9 +47,9 @@ def needs_of(project: Path, target: str, kwargs: Mapping[str, Any], pinned: list
     unseen = Needs(wrapper=usual or None, packages=tuple(pins_for(imported, pinned)), files=by_text)
     if importlib.util.find_spec("gymnasium") is None:
         return unseen
-    with tempfile.TemporaryDirectory(prefix="km_look_") as elsewhere:
+    with scratch_folder("km_look_") as elsewhere:
         places = [*filter(None, [os.environ.get("PYTHONPATH")]), str(INSTALLED)]
-        told = json.dumps({"code": elsewhere, "project": str(project.resolve())})
+        told = json.dumps({"code": str(elsewhere), "project": str(project.resolve())})
         environ = {**os.environ, "PYTHONPATH": os.pathsep.join(places), VARIABLE: told, "PYTHONIOENCODING": "utf-8"}
         told_too = json.dumps([training.wrappers, training.algorithm, usual])
         command = [sys.executable, "-m", RUNNER, MODULE, str(project), target, json.dumps(kwargs), told_too]

@@ -6,7 +6,6 @@ The caller has written the intent to the journal before anything here reaches th
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,7 @@ from kaggle_manager.sections.model import Section
 from kaggle_manager.sessions.bundle import Bundle
 from kaggle_manager.sessions.inputs import SettledInput
 from kaggle_manager.system.accelerators import ANY_GPU
+from kaggle_manager.system.scratch import scratch_folder
 
 # Kaggle cuts titles, and with them slugs, at 50 characters.
 SLUG_LENGTH = 50
@@ -182,9 +182,9 @@ def publish_tree(
     """
     if reporter:
         reporter.phase("packing the training tree")
-    with tempfile.TemporaryDirectory(prefix="km_pack_") as folder:
-        files = pack_tree(tree, Path(folder))
-        if read_index(Path(folder)).head_manifest_sha256 != parent.manifest.sha256:
+    with scratch_folder("km_pack_") as folder:
+        files = pack_tree(tree, folder)
+        if read_index(folder).head_manifest_sha256 != parent.manifest.sha256:
             raise OutputDamaged(
                 f"The checkpoint of step {parent.step:,} in {tree.root} was damaged a moment ago.",
                 safe="nothing was uploaded or started.",

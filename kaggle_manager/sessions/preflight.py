@@ -21,6 +21,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from kaggle_manager.checkpoints import Disk
+from kaggle_manager.checkpoints.atomic_io import write_atomic
 from kaggle_manager.config import RunConfig
 from kaggle_manager.console.checks import counted, show
 from kaggle_manager.console.formatting import count, duration
@@ -40,6 +42,7 @@ from kaggle_manager.sessions.missing import advice_on
 from kaggle_manager.sessions.trial import TrialPlace, unpacked
 from kaggle_manager.system.accelerators import remark
 from kaggle_manager.system.command_line import WhichTree
+from kaggle_manager.system.file_lock import hold
 from kaggle_manager.system.own_group import run_in_group
 
 GENERIC, OF_SCRIPTS = "kaggle_manager.trainer.sb3.preflight", "kaggle_manager.trainer.script.preflight"
@@ -309,18 +312,18 @@ def inputs_of(*configs: RunConfig) -> dict[str, Path]:
 
 def remember_passed(config: RunConfig, checks: Sequence[Check] = ()) -> None:
     """From now on `run_preflight` lets this content pass at once, and what its checks have measured is known."""
-    known, content = _passed(config), _content_of(config)
+    content = _content_of(config)
     own = [check for check in checks if check["name"].startswith(f"{config.scenario_in_section}: ")]
     measured = [int(check.get("lane_bytes", 0)) for check in own]
-    before = known.get(content, {})
     found = {"depth": _depth(config), "lane_bytes": max(measured, default=0)}
-    passed = {**known, content: {name: max(value, before.get(name, -1)) for name, value in found.items()}}
-    newest = dict([*passed.items()][-MOST_REMEMBERED:])
     file = _file(config)
     file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f"{file.name}.tmp")
-    unfinished.write_text(json.dumps(newest, indent=2), encoding="utf-8")
-    unfinished.replace(file)
+    with hold(file.with_suffix(".lock"), wait_s=10.0):
+        known = _passed(config)
+        before = known.get(content, {})
+        passed = {**known, content: {name: max(value, before.get(name, -1)) for name, value in found.items()}}
+        newest = dict([*passed.items()][-MOST_REMEMBERED:])
+        write_atomic(Disk(), file, json.dumps(newest, indent=2).encode())
 
 
 def lanes_that_fit(config: RunConfig, limits: Limits) -> int:

@@ -169,7 +169,7 @@ def _connection(config: RunConfig, connect_to: Callable[[RunConfig], Connection]
         return None
     try:
         return connect_to(config)
-    except (StorageError, OSError):  # the Kaggle of this machine cannot be started in a folder that cannot be written
+    except (RemoteError, StorageError, OSError):  # no network; the local Kaggle cannot be started in a read-only folder
         return None
 
 

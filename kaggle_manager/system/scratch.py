@@ -20,14 +20,17 @@ _HELD, _MADE_WITHIN_S = "held.lock", 60.0
 
 
 @contextmanager
-def scratch_folder(prefix: str) -> Iterator[Path]:
-    """A folder among this machine's temporary files, held by this process inside the block and removed at its end.
+def scratch_folder(prefix: str, *, within: Path | None = None) -> Iterator[Path]:
+    """A folder held by this process inside the block and removed at its end; of what is in it, `held.lock` is its own.
 
     Args:
         prefix: of its name; begins with `km_`.
+        within: where it is made; None for this machine's temporary files.
     """
-    _remove_left()
-    with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as name, ExitStack() as stack:
+    within = within or Path(tempfile.gettempdir())
+    _remove_left(within)
+    made = tempfile.TemporaryDirectory(prefix=prefix, dir=within, ignore_cleanup_errors=True)
+    with made as name, ExitStack() as stack:
         held = Path(name, _HELD)
         with suppress(StorageError):  # a file system without locks: nothing is removed there
             stack.enter_context(hold(held))
@@ -35,9 +38,9 @@ def scratch_folder(prefix: str) -> Iterator[Path]:
         yield Path(name)
 
 
-def _remove_left() -> None:
+def _remove_left(within: Path) -> None:
     """Remove what processes of this machine that were killed have left: nobody holds those folders any more."""
-    for held in Path(tempfile.gettempdir()).glob(f"km_*/{_HELD}"):
+    for held in within.glob(f"km_*/{_HELD}"):
         with suppress(OSError, StorageError):
             # One that is made now is not held yet; and a lock may be unknown to other machines that share the disk.
             if time.time() - held.stat().st_mtime > _MADE_WITHIN_S and held.read_bytes() == _machine():

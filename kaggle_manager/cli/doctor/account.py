@@ -129,9 +129,7 @@ def empty_kernels(client: KaggleClient, owner: str, config: RunConfig) -> list[C
     if not left:
         return []
     says = f"Kaggle keeps {len(left)} without a version, of first pushes that it refused: {', '.join(left)}"
-    todo = (
-        f"nothing is in them and nothing needs them: `kaggle kernels delete {left[0]}`, or its page, {page_of(left[0])}"
-    )
+    todo = f"nothing is in them and nothing needs them: `{command('clean', '--yes')}`, or its page, {page_of(left[0])}"
     return [Check("empty kernels", "caution", says, todo)]
 
 

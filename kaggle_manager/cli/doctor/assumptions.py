@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from kaggle_manager.console.formatting import count
@@ -21,6 +19,7 @@ from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.datasets import download_dataset_files
 from kaggle_manager.platforms.kaggle.models import label_of
 from kaggle_manager.platforms.platform import Belonging, OutputListing, PublishedInputs, SessionRef, SessionState
+from kaggle_manager.system.scratch import scratch_folder
 
 _T = TypeVar("_T")
 Found = Literal["seen", "not seen", "unknown"]
@@ -128,9 +127,9 @@ def _try_a_dataset(client: KaggleClient, owner: str, there: list[Belonging]) -> 
             client.delete_inputs(owner, left.slug)
     slug = TRIED + secrets.token_hex(6)
     content = secrets.token_hex(100)
-    with tempfile.TemporaryDirectory(prefix="km_doctor_") as folder:
-        (sent := Path(folder, "sent.pack")).write_text(content)
-        back = Path(folder, "back")
+    with scratch_folder("km_doctor_") as folder:
+        (sent := folder / "sent.pack").write_text(content)
+        back = folder / "back"
         back.mkdir()
         try:
             version = client.publish_inputs(
@@ -218,7 +217,7 @@ def _image(look: _Look) -> _Answer:
 
 def _outputs(look: _Look) -> _Answer:
     files, log = len(look.outputs.files), len(look.outputs.log)
-    return bool(files and log), f"{count(files, 'file')} and a log of {log:,} characters of {look.finished.ref}"
+    return bool(files and log), f"{count(files, 'file')} and a log of {count(log, 'line')} of {look.finished.ref}"
 
 
 def _output_by_name(look: _Look) -> _Answer:

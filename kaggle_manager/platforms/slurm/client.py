@@ -385,7 +385,9 @@ class SlurmPlatform(Platform):
     ) -> PublishedInputs | NotReady:
         """Copied beside its place, which it then takes in one step: it is there when this returns."""
         folder = f"{self._root}/inputs/{slug}"
-        begun = f"{folder}/.{hashlib.sha256(str(files).encode()).hexdigest()[:8]}-{os.getpid()}"
+        # Of the same content the same folder: an upload that broke off is continued by the next command.
+        content = hashlib.sha256("".join(sorted(f"{sha256_of(file)} {file.name}\n" for file in files)).encode())
+        begun = f"{folder}/.{content.hexdigest()[:16]}"
         made = self.shell.run("mkdir", "-p", "--", begun)
         if made.code:
             raise self.shell.refused(begun, made)

@@ -110,8 +110,12 @@ until mv -T -n -- "$2" "$number" && [ ! -e "$2" ]; do
 done
 echo "$number"
 ls | grep -E '^[0-9]+$' | sort -n | head -n "-$3" | while read -r old; do rm -rf -- "$old"; done
+find . -mindepth 1 -maxdepth 1 -name '.*' -mtime +7 -exec rm -rf -- {} +
 """
-"""$1: folder of the name, $2: what was copied beside its place, $3: how many versions stay. Prints the number."""
+"""$1: folder of the name, $2: what was copied beside its place, $3: how many versions stay. Prints the number.
+
+Uploads that broke off a week ago go, too.
+"""
 
 NEWEST_INPUTS = """
 cd -- "$1" 2>/dev/null || exit 1

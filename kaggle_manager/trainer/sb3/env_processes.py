@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
-import tempfile
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import gymnasium as gym
 
 from kaggle_manager.errors import RunError
+from kaggle_manager.system.scratch import scratch_folder
 from kaggle_manager.trainer.sb3.worker_process import that_travels
 
 _SUFFIX = ".error"
@@ -31,13 +31,13 @@ def errors_of_processes() -> Iterator[Path]:
         Exception: of the environment, as in a call, with the traceback of its process.
         RunError: a process is gone and has left nothing.
     """
-    with tempfile.TemporaryDirectory(prefix="km_environments_") as folder:
+    with scratch_folder("km_environments_") as folder:
         try:
-            yield Path(folder)
+            yield folder
         except (EOFError, ConnectionError) as broken:
             if Path(traceback.extract_tb(broken.__traceback__)[-1].filename).name != "connection.py":
                 raise
-            for left in Path(folder).glob(f"*{_SUFFIX}"):
+            for left in folder.glob(f"*{_SUFFIX}"):
                 raise pickle.loads(left.read_bytes()) from None
             raise RunError(
                 "The process of an environment is gone and left no error; was it out of memory?",

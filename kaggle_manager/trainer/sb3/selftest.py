@@ -16,7 +16,6 @@ import multiprocessing
 import os
 import random
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -30,6 +29,7 @@ import torch
 
 from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree
 from kaggle_manager.system.arguments import ArgumentParser
+from kaggle_manager.system.scratch import scratch_folder
 from kaggle_manager.trainer.runtime.log_lines import warn
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
 from kaggle_manager.trainer.sb3.pickles import read_tensors
@@ -252,10 +252,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = list(CASES) if "all" in options.algo else options.algo
     print("Each training runs once uninterrupted and once killed with SIGKILL again and again; then all is compared.")
     proofs = []
-    with tempfile.TemporaryDirectory(prefix="km_selftest_") as folder:
+    with scratch_folder("km_selftest_") as folder:
         for name in names:
             print(f"  {name:18} {CASES[name].total:5} steps  ", end="", flush=True)
-            proof = prove(name, Path(folder) / name, kills=options.kills, seed=options.seed)
+            proof = prove(name, folder / name, kills=options.kills, seed=options.seed)
             said = f"NOT exact: {proof.fault}" if proof.fault else "identical"
             print(f"killed {proof.kills} times, {proof.kills_in_saves} in a save: {said} ({proof.seconds:.1f} s)")
             proofs.append(proof)

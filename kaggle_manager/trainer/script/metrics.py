@@ -67,6 +67,7 @@ class Metrics:
     _recent: deque[Metric] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
     _offset: int = 0
     _rest: bytes = b""
+    _refused: bool = False
 
     def resume_at(self, step: int) -> None:
         """Forget what earlier sessions told of later steps: it was not saved, and is told again."""
@@ -92,8 +93,12 @@ class Metrics:
         try:
             with open(self.path, "rb", opener=regular) as file:
                 self._take(file, looks, is_over)
-        except OSError:
-            return
+        except FileNotFoundError:
+            return  # the script has written none yet
+        except OSError as error:
+            if not self._refused:
+                self._refused = True
+                self.warn(f"the points of {FILE} cannot be read or kept now, and are read again later: {error}")
 
     def at(self, name: str, step: int) -> Metric | None:
         """The newest value of a name that was told of this step or an earlier one."""
@@ -113,11 +118,10 @@ class Metrics:
         file.seek(self._offset)
         for _ in range(looks):
             data = file.read(AT_ONCE)
-            self._offset += len(data)
+            read_to = self._offset + len(data)
             if is_over and not data:
                 data = b"\n"
-            *lines, self._rest = (self._rest + data).split(b"\n")
-            self._rest = self._rest[:LONGEST_LINE]
+            *lines, rest = (self._rest + data).split(b"\n")
             good: list[bytes] = []
             for line in lines:
                 metric = _read(line)
@@ -132,11 +136,18 @@ class Metrics:
                 self.lowest = metric.step if self.lowest is None else min(self.lowest, metric.step)
                 good.append(line)
             self._keep(good)
+            self._offset, self._rest = read_to, rest[:LONGEST_LINE]  # what could not be kept is read once more
 
     def _keep(self, lines: list[bytes]) -> None:
         self.kept.parent.mkdir(parents=True, exist_ok=True)
         with self.kept.open("ab") as file:
-            file.write(b"".join(line + b"\n" for line in lines))
+            begun = file.tell()
+            try:
+                file.write(b"".join(line + b"\n" for line in lines))
+                file.flush()
+            except OSError:
+                file.truncate(begun)
+                raise
             size = file.tell()
         if size > MOST_BYTES:
             self._thin_out()

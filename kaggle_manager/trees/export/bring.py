@@ -17,7 +17,7 @@ from kaggle_manager.checkpoints.atomic_io import ensure_free_space, remove_tree,
 from kaggle_manager.checkpoints.layout import inside
 from kaggle_manager.config import RunConfig
 from kaggle_manager.console.formatting import size
-from kaggle_manager.errors import CheckpointIncompatible, NotFound, OutputDamaged
+from kaggle_manager.errors import CheckpointIncompatible, ConfigError, NotFound, OutputDamaged, VerificationError
 from kaggle_manager.trees.export.listing import LISTING_NAME, MAX_LISTING_BYTES, blob, parse_listing
 from kaggle_manager.trees.export.store import Store, open_store, read_small
 
@@ -34,7 +34,11 @@ def restore_export(
 ) -> RestoreReport:
     """Download the export at `address` and hand it to `restore`, which verifies and compares it like any copy."""
     folder = bring_back(config, address, tell)
-    report = restore(folder)
+    try:
+        report = restore(folder)
+    except (ConfigError, VerificationError, CheckpointIncompatible, NotFound):  # the next try would end in the same way
+        remove_tree(Disk(), folder)
+        raise
     with storage_errors(f"Deleting the download in {folder}", safe="the restored tree"):
         remove_tree(Disk(), folder)
     return report

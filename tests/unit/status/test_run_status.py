@@ -15,8 +15,10 @@ from small_trees import SCENARIO, SECTION, config_in, plant
 
 from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree
 from kaggle_manager.checkpoints.atomic_swap import ready
+from kaggle_manager.config import RunConfig
 from kaggle_manager.console.formatting import iso
 from kaggle_manager.dashboard.export_html import write_html
+from kaggle_manager.errors import Unavailable
 from kaggle_manager.platforms.platform import Limits, Platform
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
@@ -115,6 +117,17 @@ def test_a_forecast_says_what_lies_before_its_date(tmp_path: Path) -> None:
     with closing(Journal.to_read(tmp_path / "none")) as journal:
         long = list(forecast_run(config_in(tmp_path), None, journal, NOW).lines())
     assert not any("between" in line for line in long), "nothing is measured"
+
+
+def test_a_forecast_needs_no_network(tmp_path: Path) -> None:
+    def refused(config: RunConfig) -> Connection:
+        raise Unavailable("Kaggle does not answer.")
+
+    with closing(Journal.to_read(trained_in(tmp_path))) as journal:
+        config = replace(config_in(tmp_path), platform="kaggle", quota_per_week_s=3600.0)
+        lines = list(forecast_run(config, refused, journal, NOW).lines())
+    assert "quota: not known now; the forecast assumes that it is enough" in lines
+    assert any(line.startswith("target: ") for line in lines)
 
 
 @pytest.mark.parametrize(("allowed_s", "told"), [(3600.0, "at most 1 h"), (400 * 3600.0, "at most 12 h")])

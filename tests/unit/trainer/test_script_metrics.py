@@ -36,6 +36,19 @@ def test_lines_are_taken_as_they_come_whole_and_odd_ones_are_counted(tmp_path: P
     assert metrics.step == 5, "begun anew"
 
 
+def test_points_that_cannot_be_kept_now_are_told_and_kept_later(tmp_path: Path) -> None:
+    told: list[str] = []
+    (in_the_way := tmp_path / "kept").touch()
+    (tmp_path / FILE).write_text(line(1, 0.5) + line(2, 0.4))
+    metrics = Metrics(tmp_path / FILE, in_the_way / FILE, warn=told.append)
+    metrics.read()
+    metrics.read()
+    assert len(told) == 1
+    in_the_way.unlink()
+    metrics.read()
+    assert metrics.kept.read_text() == line(1, 0.5) + line(2, 0.4)
+
+
 def test_a_last_line_without_its_end_counts_when_nobody_writes_any_more(tmp_path: Path) -> None:
     for rest, step, unread in ((line(2, 0.4).strip(), 2, 0), (line(2, 0.4)[:10], 1, 1)):
         (tmp_path / FILE).write_text(line(1, 0.5) + rest)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from small_trees import SCENARIO, SECTION, config_in, content, flip, plant, reseal
 
-from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
+from kaggle_manager.checkpoints import CheckpointStore, RestoreReport, TrainingTree
 from kaggle_manager.checkpoints.atomic_io import sha256_of
 from kaggle_manager.config import RunConfig
 from kaggle_manager.errors import (
@@ -25,7 +25,7 @@ from kaggle_manager.errors import (
     OutputDamaged,
     UnsafePath,
 )
-from kaggle_manager.trees.export import bring_back, export_run, parse_listing, send
+from kaggle_manager.trees.export import bring_back, export_run, parse_listing, restore_export, send
 from kaggle_manager.trees.export.listing import blob
 from kaggle_manager.trees.export.send import report_folder
 from kaggle_manager.trees.export.store import FolderStore, open_store
@@ -57,6 +57,17 @@ def grow(config: RunConfig) -> None:
 
 class Cut(Exception):
     pass
+
+
+def test_what_came_back_and_was_refused_leaves_no_copy_that_no_list_names(config: RunConfig, there: Path) -> None:
+    def refuse(folder: Path) -> RestoreReport:
+        assert folder.is_dir()
+        raise CheckpointIncompatible("It is of another experiment.")
+
+    export_run(config, str(there))
+    with pytest.raises(CheckpointIncompatible, match="another experiment"):
+        restore_export(config, str(there), refuse, lambda _: None)
+    assert not any((config.state / "from_export").iterdir())
 
 
 @pytest.fixture
