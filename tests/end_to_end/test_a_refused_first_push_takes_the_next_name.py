@@ -97,7 +97,7 @@ def test_the_run_goes_on_under_its_next_name_and_whoever_looks_for_it_finds_it_t
                 client.newest(row.owner, slug)
         (kept,) = account.empty_kernels(client, "local", config_of(bench))
         assert kept.says.endswith(f"local/{first}, local/{first}-2")
-        assert f"kaggle kernels delete local/{first}`" in kept.todo
+        assert "kaggle-manager clean --yes" in kept.todo
         with closing(Journal(bench.workdir / "journal.sqlite")) as journal:
             over = clean(Connection(client, "local", "kaggle", "a test"), journal, time.time(), delete=False)
             actions = {each.thing.slug: each.action for each in over}

@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from kaggle_manager.cli.doctor.check import Check, guarded, problem
-from kaggle_manager.config import RunConfig
+from kaggle_manager.config import RunConfig, workdir_of
 from kaggle_manager.console.formatting import duration
 from kaggle_manager.errors import KaggleManagerError, RemoteError, StorageError
 from kaggle_manager.platforms.kaggle.client import KaggleClient, page_of
@@ -23,6 +23,7 @@ from kaggle_manager.platforms.platform import Quota
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.journal_file import copy_to_read
 from kaggle_manager.sessions.reconcile import is_empty
+from kaggle_manager.system.command_line import command
 
 CONNECT_S, READ_S = 3.0, 4.0
 # All questions together; a resolver that does not answer keeps to no time-out of ours.
@@ -129,7 +130,7 @@ def empty_kernels(client: KaggleClient, owner: str, config: RunConfig) -> list[C
     if not left:
         return []
     says = f"Kaggle keeps {len(left)} without a version, of first pushes that it refused: {', '.join(left)}"
-    todo = f"nothing is in them and nothing needs them: `{command('clean', '--yes')}`, or its page, {page_of(left[0])}"
+    todo = f"nothing is in them and nothing needs them: `{command('clean', '--yes', workdir=workdir_of(config.state))}`, or its page, {page_of(left[0])}"
     return [Check("empty kernels", "caution", says, todo)]
 
 
