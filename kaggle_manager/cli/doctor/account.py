@@ -130,7 +130,8 @@ def empty_kernels(client: KaggleClient, owner: str, config: RunConfig) -> list[C
     if not left:
         return []
     says = f"Kaggle keeps {len(left)} without a version, of first pushes that it refused: {', '.join(left)}"
-    todo = f"nothing is in them and nothing needs them: `{command('clean', '--yes', workdir=workdir_of(config.state))}`, or its page, {page_of(left[0])}"
+    clean = command("clean", "--yes", workdir=workdir_of(config.state))
+    todo = f"nothing is in them and nothing needs them: `{clean}`, or its page, {page_of(left[0])}"
     return [Check("empty kernels", "caution", says, todo)]
 
 
