@@ -17,13 +17,14 @@ from validation_ch7.section_7_6_rl_performance.second_study.judging.crossed_boot
     Values,
     difference,
     mean,
+    paired_by_training,
 )
 from validation_ch7.section_7_6_rl_performance.second_study.judging.effect_sizes import (
     cliffs_delta,
     probability_of_improvement,
 )
 from validation_ch7.section_7_6_rl_performance.second_study.judging.rates import newcombe, wilson
-from validation_ch7.section_7_6_rl_performance.second_study.judging.verdicts import Verdict, holm, judge, of_interval
+from validation_ch7.section_7_6_rl_performance.second_study.judging.verdicts import Verdict, holm, judge
 from validation_ch7.section_7_6_rl_performance.training import FOLDER
 
 RESAMPLES = 4000
@@ -33,6 +34,19 @@ TRAFFIC = NOISE.normal(scale=3.0, size=40)
 STRENGTH: dict[Verdict, int] = {
     "better": 2, "worse": 2, "lower": 1, "higher": 1, "equivalent": 1, "not established": 0,
 }  # fmt: skip
+
+
+def of_interval(low: float, high: float, margin: float) -> Verdict:
+    """The verdict of an interval alone."""
+    if high < -margin:
+        return "better"
+    if low > margin:
+        return "worse"
+    if high < 0:
+        return "lower"
+    if low > 0:
+        return "higher"
+    return "equivalent" if -margin < low and high < margin else "not established"
 
 
 def students(values: Values) -> tuple[float, float]:
@@ -99,6 +113,44 @@ def test_what_does_not_count_is_left_out_and_nothing_at_all_gives_no_interval() 
     assert one.value == 30.0
     assert none.interval(0.95) is one.interval(0.95) is None
     assert one.p_below(40.0) == 1.0
+
+
+def test_too_few_episodes_that_count_give_no_interval_and_no_verdict() -> None:
+    ours = np.full((10, 300), np.nan)
+    for training in range(10):
+        ours[training, training::10] = 25.0 + 0.01 * training
+    one = np.full((1, 300), np.nan)
+    one[0, 7] = 60.0  # every other episode of this baseline was gridlocked
+    found = difference(ours, one, 200)
+    assert (found.value, found.interval(0.95)) == (pytest.approx(-34.955), None)
+    assert judge({"it": found}, 1.0, 0.95)["it"].verdict == "not established"
+    one_training = np.where(np.arange(10)[:, None] == 3, ours, np.nan)
+    assert mean(one_training, 200).interval(0.95) is None, "nine trainings have nothing that counts"
+    one[0, 8] = 61.0
+    assert difference(ours, one, 200).freedom == 1
+
+
+@pytest.mark.parametrize(("of_training", "of_traffic", "of_episode"), [(0.5, 0.6, 0.6), (0.0, 1.0, 0.2)])
+def test_with_traffic_shared_by_turns_intervals_cover_and_the_paired_one_cancels_the_traffic(
+    of_training: float, of_traffic: float, of_episode: float
+) -> None:
+    """Ten trainings, of which each plays thirty of the three hundred episodes, as declared."""
+    rng, covered, paired_covered, wider, rounds = np.random.default_rng(2), 0, 0, 0, 100
+    for _ in range(rounds):
+        traffic = rng.normal(scale=of_traffic, size=300)
+        ours = np.full((10, 300), np.nan)
+        for training in range(10):
+            seeds = slice(training, 300, 10)
+            ours[training, seeds] = traffic[seeds] + rng.normal(scale=of_training)
+        ours += rng.normal(scale=of_episode, size=ours.shape)
+        theirs = (traffic + rng.normal(scale=of_episode, size=300))[None, :]
+        low, high = difference(ours, theirs, 200).interval(0.95) or (0.0, 0.0)
+        paired_low, paired_high = paired_by_training(ours, theirs).interval(0.95) or (0.0, 0.0)
+        covered, paired_covered = covered + (low < 0 < high), paired_covered + (paired_low < 0 < paired_high)
+        wider += high - low > paired_high - paired_low
+    assert covered >= 0.93 * rounds
+    assert 0.88 * rounds <= paired_covered
+    assert wider > rounds / 2
 
 
 MATRICES = st.lists(st.lists(st.floats(0, 100), min_size=6, max_size=6), min_size=1, max_size=4).map(np.array)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from importlib.metadata import version
 from typing import Any, ClassVar
 
 from kaggle_manager.sections.model import ScenarioConfig
@@ -13,7 +14,8 @@ from validation_ch7.section_7_6_rl_performance.second_study.environment import S
 
 def agent(config: ScenarioConfig, model: bytes) -> Contender:
     """The model of a checkpoint of `config`. Of its file only tensors are read, so it may come from anywhere."""
-    return Contender("model", lambda: _Agent(config, model), {"model_sha256": hashlib.sha256(model).hexdigest()})
+    identity = {"model_sha256": hashlib.sha256(model).hexdigest(), "torch": version("torch").partition("+")[0]}
+    return Contender("model", lambda: _Agent(config, model), identity)
 
 
 class _Agent:

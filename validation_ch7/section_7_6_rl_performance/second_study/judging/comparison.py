@@ -77,7 +77,8 @@ class Comparison:
         delay: difference of the means over the episodes without gridlock.
         relative: the same as a share of the other's mean.
         verdict, p_better: of `delay`, after Holm's correction over the declared comparisons.
-        delay_of_all: sensitivity: the difference over all episodes.
+        delay_of_all, verdict_of_all: sensitivity: the difference over all episodes, and what would be its verdict.
+        by_training, verdict_by_training: likewise of Student's interval over the trainings' paired mean differences.
         gridlock: difference of the shares of gridlocked episodes, and its interval.
         wins: by the declared criterion, on both endpoints.
         cliffs_delta, improvement: of all episodes; positive, and above one half, are better.
@@ -89,6 +90,9 @@ class Comparison:
     verdict: Verdict
     p_better: float
     delay_of_all: Estimate
+    verdict_of_all: Verdict
+    by_training: Estimate
+    verdict_by_training: Verdict
     gridlock: float
     gridlock_interval: Interval
     wins: bool
@@ -132,7 +136,15 @@ def compare(ours: Trainings, others: Mapping[str, Trainings], judgement: Judgeme
         if _traffic(ours) != _traffic(theirs):
             raise ValueError(f"the agent and {name} did not meet the same traffic")
     clear = {name: _difference(ours, theirs, judgement, without_gridlock=True) for name, theirs in others.items()}
-    judged = judge(clear, judgement.margin_s, judgement.confidence)
+    of_all = {name: _difference(ours, theirs, judgement) for name, theirs in others.items()}
+    mine = delays(ours, without_gridlock=True)
+    by_training = {
+        name: crossed_bootstrap.paired_by_training(mine, delays(theirs, without_gridlock=True))
+        for name, theirs in others.items()
+    }
+    judged, judged_of_all, judged_by_training = (
+        judge(each, judgement.margin_s, judgement.confidence) for each in (clear, of_all, by_training)
+    )
     counts, all_of_ours, found = _gridlocked(ours), delays(ours), []
     for name, theirs in others.items():
         other_counts, all_of_theirs = _gridlocked(theirs), delays(theirs)
@@ -144,7 +156,10 @@ def compare(ours: Trainings, others: Mapping[str, Trainings], judgement: Judgeme
                 relative=clear[name].value / float(np.nanmean(delays(theirs, without_gridlock=True))),
                 verdict=judged[name].verdict,
                 p_better=judged[name].p_better,
-                delay_of_all=_difference(ours, theirs, judgement),
+                delay_of_all=of_all[name],
+                verdict_of_all=judged_of_all[name].verdict,
+                by_training=by_training[name],
+                verdict_by_training=judged_by_training[name].verdict,
                 gridlock=counts[0] / counts[1] - other_counts[0] / other_counts[1],
                 gridlock_interval=interval,
                 wins=judged[name].verdict == "better" and interval[1] < judgement.gridlock_margin,

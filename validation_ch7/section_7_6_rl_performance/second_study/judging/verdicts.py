@@ -57,19 +57,6 @@ def judge(differences: Mapping[str, Estimate], margin: float, confidence: float)
     }
 
 
-def of_interval(low: float, high: float, margin: float) -> Verdict:
-    """The verdict of an interval alone."""
-    if high < -margin:
-        return "better"
-    if low > margin:
-        return "worse"
-    if high < 0:
-        return "lower"
-    if low > 0:
-        return "higher"
-    return "equivalent" if -margin < low and high < margin else "not established"
-
-
 def holm(p_values: Sequence[float]) -> list[float]:
     """The corrected p-values, in the given order."""
     order = sorted(range(len(p_values)), key=p_values.__getitem__)

@@ -136,7 +136,15 @@ def sources() -> str:
     """Digest of the code that an episode depends on."""
     second = sorted(f"second_study/{file.name}" for file in (FOLDER / "second_study").glob("*.py"))
     names = [name for name in second if Path(name).name not in _APART]
-    first = ["baselines.py", "episodes.py", "intersection.py", "metrics.py", "observation.py", "simulation.py"]
+    first = [
+        "baselines.py",
+        "episode_server.py",
+        "episodes.py",
+        "intersection.py",
+        "metrics.py",
+        "observation.py",
+        "simulation.py",
+    ]
     found = source_digests(FOLDER, [*first, *names])
     return hashlib.sha256(repr(sorted(found.items())).encode()).hexdigest()
 

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import kaggle_manager.trainer  # noqa: F401  # it pins the arithmetic, which has to be before NumPy is loaded
 from kaggle_manager.errors import ConfigError, KaggleManagerError, NotFound
 from validation_ch7.section_7_6_rl_performance.second_study.judging.declaration import Declaration, read_declaration
 from validation_ch7.section_7_6_rl_performance.second_study.kept.playing import places, play_missing

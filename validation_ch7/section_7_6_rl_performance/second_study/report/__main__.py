@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import kaggle_manager.trainer  # noqa: F401  # it pins the arithmetic, which has to be before NumPy is loaded
 from kaggle_manager.errors import KaggleManagerError
 from validation_ch7.section_7_6_rl_performance.second_study.judging.declaration import FILE, read_declaration
 from validation_ch7.section_7_6_rl_performance.second_study.kept.playing import replay

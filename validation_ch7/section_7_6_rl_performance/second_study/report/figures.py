@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -52,7 +53,7 @@ def learning_curves(result: SiteResult, language: Language) -> Figure:
     agents = [agent for agent, kept in result.trainings.items() if kept]
     figure = new_figure(2.6, 1, max(1, len(agents)))
     lines = {name: each.delay.value for name, each in result.summaries.items()
-             if name not in (*result.agents, *UNTRAINED)}  # fmt: skip
+             if name not in (*result.agents, *UNTRAINED) and not math.isnan(each.delay.value)}  # fmt: skip
     strongest = sorted(lines, key=lines.__getitem__)[:3]
     for axes, agent in zip(figure.axes, agents, strict=False):
         _curves(axes, result, agent, language)
@@ -130,7 +131,7 @@ def strips(result: SiteResult, language: Language) -> Figure:
 
 def over_the_episode(result: SiteResult, language: Language) -> Figure:
     """Delay by the time of planned entry: each gridlocked episode on its own, the median of the others."""
-    strongest = min(result.comparisons, key=lambda each: result.summaries[each.other].delay.value).other
+    strongest = min(result.comparisons, key=lambda each: _or_last(result, each.other)).other
     names = list(dict.fromkeys([strongest, MAIN]))
     figure = new_figure(2.5, 1, len(names))
     minutes = result.site.duration_s / 60
@@ -186,6 +187,12 @@ def conditions(result: SiteResult, language: Language) -> Figure:
     axes.set_xlabel(word("delay", language))
     figure.legend(fontsize=6, ncols=4, loc="outside upper center")
     return figure
+
+
+def _or_last(result: SiteResult, controller: str) -> float:
+    """Its delay; of one whose every episode gridlocked, more than any."""
+    delay_s = result.summaries[controller].delay.value
+    return math.inf if math.isnan(delay_s) else delay_s
 
 
 def _every(trainings: Mapping[int | None, Sequence[Episode]]) -> list[Episode]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kaggle_manager.errors import NotFound
+from kaggle_manager.errors import NotFound, OutputDamaged
 from kaggle_manager.sections.model import SECTION_FILE, ScenarioConfig, load_section
 from validation_ch7.section_7_6_rl_performance.intersection import Intersection, find_intersection
 from validation_ch7.section_7_6_rl_performance.second_study.episodes import Episode
@@ -135,10 +135,14 @@ def _played(
     """The episodes of every controller that has some, what they depend on, and how many are missing.
 
     Agents come last, the main one at the end.
+
+    Raises:
+        OutputDamaged: kept data was changed, or two controllers were played by different code.
     """
     of_agents = [(name, each.training_seeds) for name, each in reversed(declaration.agents.items())]
     asked: list[tuple[str, Sequence[int | None]]] = [(name, [None]) for name in declaration.judgement.baselines]
     found: dict[str, Trainings] = {}
+    sources: dict[str, str] = {}
     keys: dict[str, Mapping[str, Any]] = {}
     missing = 0
     for name, seeds in [*asked, *of_agents]:
@@ -146,7 +150,14 @@ def _played(
         played = {seed: each for seed in seeds if (each := kept.episodes(Place(site, condition, name, seed)))}
         episodes = {seed: chosen for seed, each in played.items() if (chosen := select(each.episodes, wanted[seed]))}
         missing += sum(map(len, wanted.values())) - sum(map(len, episodes.values()))
+        sources |= {each.place.name: str(each.key.get("sources")) for each in played.values()}
         if episodes:
             found[name] = episodes
             keys[name] = next(iter(played.values())).key
+    if len({*sources.values()}) > 1:
+        raise OutputDamaged(
+            f"The kept episodes of {site}, {condition}, were not all played by the same code: {sources}.",
+            safe="nothing was written.",
+            next_step="python -m validation_ch7.section_7_6_rl_performance.second_study.kept.study",
+        )
     return found, keys, missing
