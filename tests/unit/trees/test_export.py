@@ -208,6 +208,17 @@ def test_a_hostile_name_is_refused_before_anything_is_asked_for(
     assert not list(tmp_path.rglob("escape"))
 
 
+def test_a_listing_without_the_manifest_of_its_newest_checkpoint_is_refused(
+    config: RunConfig, there: Path, tmp_path: Path
+) -> None:
+    export_run(config, str(there))
+    listing = json.loads((there / "export.json").read_bytes())
+    listing["tree"] = [file for file in listing["tree"] if file["sha256"] != listing["head_sha256"]]
+    (there / "export.json").write_bytes(reseal(listing))
+    with pytest.raises(OutputDamaged, match="none of its files"):
+        bring(tmp_path, there)
+
+
 def test_a_link_in_the_store_is_not_followed(config: RunConfig, there: Path, tmp_path: Path) -> None:
     export_run(config, str(there))
     stored = there / blob(listing_of(there).tree[0])
