@@ -20,7 +20,7 @@ from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.console.transfer_progress import TransferMeter
 from kaggle_manager.errors import KaggleManagerError, LineageMismatch, OutputDamaged, ProtocolError, Unavailable
 from kaggle_manager.platforms.file_names import check_file_name
-from kaggle_manager.platforms.local_files import PART_SUFFIX, Sorted, sha256_of, take_what_is_here
+from kaggle_manager.platforms.local_files import PART_SUFFIX, Sorted, take_what_is_here
 from kaggle_manager.platforms.platform import (
     ExpectedFile,
     OutputFile,
@@ -35,6 +35,7 @@ from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions import output_listing
 from kaggle_manager.sessions.lane import Outputs
 from kaggle_manager.sessions.stored_log import LOG_FILE, read_tail, write_log
+from kaggle_manager.system.files import sha256_of
 
 
 @dataclass(frozen=True)

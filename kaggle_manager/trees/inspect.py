@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Literal
 
 from kaggle_manager.checkpoints import Disk, Manifest, TrainingTree, atomic_slot, index, read_metadata, replay_files
-from kaggle_manager.checkpoints.atomic_io import regular
 from kaggle_manager.checkpoints.atomic_slot import Slot
 from kaggle_manager.checkpoints.atomic_swap import check_place
 from kaggle_manager.checkpoints.compatibility import is_another_task
@@ -28,6 +27,7 @@ from kaggle_manager.errors import (
     UnsafePath,
     one_line,
 )
+from kaggle_manager.system.files import regular
 from kaggle_manager.trees.evaluations import check_checksums, read_evaluations
 
 HashState = Literal["verified", "damaged", "incompatible", "not read"]

@@ -12,7 +12,7 @@ import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from kaggle_manager.platforms.local_files import sha256_of
+from kaggle_manager.system.files import sha256_of
 
 # Smaller files are sent again sooner than they are hashed and asked for.
 WORTH_REMEMBERING = 8 * 1024 * 1024

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from kaggle_manager.checkpoints import Disk, TrainingTree, atomic_slot, index, replay_files
-from kaggle_manager.checkpoints.atomic_io import regular, sha256_of
 from kaggle_manager.checkpoints.atomic_slot import Slot
 from kaggle_manager.checkpoints.layout import MANIFEST_SUFFIX, PENDING_SUFFIX
 from kaggle_manager.errors import KaggleManagerError
 from kaggle_manager.protocol.events import Event, ProgressEvent
 from kaggle_manager.protocol.file_names import OTHERS_ARCHIVE, START_FILE, TREE_FOLDER
 from kaggle_manager.protocol.session_result import OutputEntry
+from kaggle_manager.system.files import regular, sha256_of
 from kaggle_manager.trainer.runtime.log_lines import Emit
 
 # So many of the files that a platform lists are left, for something else may come into the folder.

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Disk, TrainingMetadata, write_metadata
-from kaggle_manager.checkpoints.atomic_io import sha256_bytes
 from kaggle_manager.checkpoints.contents import Content, Streamed
 from kaggle_manager.checkpoints.replay_capture import NewRows
 from kaggle_manager.checkpoints.replay_log import RowsGone
 from kaggle_manager.checkpoints.sources import to_bytes
 from kaggle_manager.errors import CheckpointIncompatible
+from kaggle_manager.system.files import sha256_bytes
 from kaggle_manager.trainer.runtime.log_lines import Caution, warn
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
 from kaggle_manager.trainer.sb3 import divergence, exact_state, model_file, replay_rows, sizes

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from kaggle_manager.checkpoints import Disk
-from kaggle_manager.checkpoints.atomic_io import regular, write_atomic
+from kaggle_manager.checkpoints.atomic_io import write_atomic
 from kaggle_manager.errors import Diverged
+from kaggle_manager.system.files import regular
 from kaggle_manager.trainer.runtime import log_lines
 
 FILE = "metrics.jsonl"

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kaggle_manager.checkpoints.atomic_io import sha256_bytes
 from kaggle_manager.checkpoints.file_entry import FileEntry, parse_entries
 from kaggle_manager.checkpoints.layout import check_component
 from kaggle_manager.checkpoints.sealed_json import canonical, count, digest, seal, text, unseal
 from kaggle_manager.errors import OutputDamaged
+from kaggle_manager.system.files import sha256_bytes
 
 LISTING_NAME = "export.json"
 SCHEMA = 2

@@ -13,7 +13,6 @@ import pytest
 from small_trees import SCENARIO, SECTION, config_in, content, flip, plant, reseal
 
 from kaggle_manager.checkpoints import CheckpointStore, RestoreReport, TrainingTree
-from kaggle_manager.checkpoints.atomic_io import sha256_of
 from kaggle_manager.config import RunConfig
 from kaggle_manager.errors import (
     Busy,
@@ -25,6 +24,7 @@ from kaggle_manager.errors import (
     OutputDamaged,
     UnsafePath,
 )
+from kaggle_manager.system.files import sha256_of
 from kaggle_manager.trees.export import bring_back, export_run, parse_listing, restore_export, send
 from kaggle_manager.trees.export.listing import blob
 from kaggle_manager.trees.export.send import report_folder
