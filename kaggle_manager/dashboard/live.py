@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from kaggle_manager.console.formatting import epoch
 from kaggle_manager.runs.budget import WEEK_S
 from kaggle_manager.status.report import RunReport, SessionSummary
+from kaggle_manager.system.formatting import epoch
 
 LIVE = ("queued", "running", "downloading")
 

@@ -17,7 +17,6 @@ from typing import Any
 
 from kaggle_manager.checkpoints import TrainingTree
 from kaggle_manager.config import workdir_of
-from kaggle_manager.console.formatting import epoch
 from kaggle_manager.dashboard.curves import Curve, CurveReader, Points
 from kaggle_manager.dashboard.groups import Group, GroupView, groups_of, sweeps_in
 from kaggle_manager.dashboard.live import Account, Quota, accounts
@@ -34,6 +33,7 @@ from kaggle_manager.status.overview import Overview, overview
 from kaggle_manager.status.report import RunReport
 from kaggle_manager.sweeps.report import SweepReport
 from kaggle_manager.system.command_line import command
+from kaggle_manager.system.formatting import epoch
 from kaggle_manager.trees.inspect import newest_of_run
 
 DOWNLOADS, ARCHIVE, REPLACED = "downloads", "archive", "replaced"

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from kaggle_manager.config import RunConfig
-from kaggle_manager.console.formatting import epoch, for_people
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import Interrupted, KaggleManagerError, QuotaError
 from kaggle_manager.orchestrator.manager import ValidationKaggleManager
@@ -22,6 +21,7 @@ from kaggle_manager.runs.lanes import SOON_S, shared_by
 from kaggle_manager.runs.slots import Candidate, who_starts
 from kaggle_manager.status.overview import Overview, by_urgency
 from kaggle_manager.status.report import RunReport
+from kaggle_manager.system.formatting import epoch, for_people
 
 # Between two rounds: brisk while something changes, slow while nothing does.
 FIRST_PAUSE_S, LONGEST_PAUSE_S, GROWTH = 1.0, 60.0, 1.5

@@ -14,7 +14,6 @@ from typing import Literal
 
 from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
 from kaggle_manager.checkpoints.tree_lock import hold_tree
-from kaggle_manager.console.formatting import iso
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import AuthError, Busy, KaggleManagerError, NotFound, NoVersionShown, RemoteError
 from kaggle_manager.orchestrator.first_push import EMPTY_AFTER_S, EMPTY_LOOKS, after
@@ -38,6 +37,7 @@ from kaggle_manager.sessions.bundle import order_of
 from kaggle_manager.sessions.connection import Connection
 from kaggle_manager.sessions.gone import cleaned_note
 from kaggle_manager.sessions.launch import kernel_names, tree_dataset, version_of
+from kaggle_manager.system.formatting import iso
 from kaggle_manager.system.scratch import scratch_folder
 from kaggle_manager.trees.backups import is_kept_here
 

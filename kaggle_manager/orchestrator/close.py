@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import NoReturn
 
 from kaggle_manager.checkpoints import Checkpoint
-from kaggle_manager.console.formatting import iso, size
 from kaggle_manager.errors import (
     CheckpointIncompatible,
     ConfigError,
@@ -41,6 +40,7 @@ from kaggle_manager.sessions.outcome import Outcome, judge, normalised_failure
 from kaggle_manager.sessions.started import versions_of
 from kaggle_manager.sessions.stored_log import LOG_FILE
 from kaggle_manager.sessions.wheels import damaged_in
+from kaggle_manager.system.formatting import iso, size
 from kaggle_manager.trees import compatibility
 
 # A session denied for so long is given up even though its kernel is there.

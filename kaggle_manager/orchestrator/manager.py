@@ -18,7 +18,6 @@ from typing import Any
 
 from kaggle_manager.checkpoints import RestoreReport
 from kaggle_manager.config import RunConfig, build_config
-from kaggle_manager.console.formatting import iso
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import (
     NotFound,
@@ -48,6 +47,7 @@ from kaggle_manager.sessions.watch import watch
 from kaggle_manager.status.report import RunReport
 from kaggle_manager.status.run_status import describe_run
 from kaggle_manager.system.accelerators import runs_on
+from kaggle_manager.system.formatting import iso
 from kaggle_manager.trees.current_run import current_run
 from kaggle_manager.trees.recover import put_back
 

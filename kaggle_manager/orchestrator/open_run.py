@@ -16,7 +16,6 @@ from typing import Any
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, TrainingTree, archive_tree
 from kaggle_manager.checkpoints.manifest import Manifest
 from kaggle_manager.config import FROM_RUN, FROM_SECTION, RunConfig
-from kaggle_manager.console.formatting import epoch
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import ConfigError, NotFound, NoVersionShown
 from kaggle_manager.protocol.file_names import TREE_FOLDER
@@ -29,6 +28,7 @@ from kaggle_manager.sessions.launch import kernel_names, kernel_of, version_of
 from kaggle_manager.sessions.metrics import progress_of
 from kaggle_manager.sessions.reconcile import find_named
 from kaggle_manager.status.run_status import which_tree
+from kaggle_manager.system.formatting import epoch
 from kaggle_manager.trees.backups import within_limit
 from kaggle_manager.trees.inspect import look_at, newest_of_run
 from kaggle_manager.trees.recover import head_of, is_there, set_aside

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kaggle_manager.config import RunConfig
-from kaggle_manager.console.formatting import for_people
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import (
     NotFound,
@@ -52,6 +51,7 @@ from kaggle_manager.sessions.received import forget_list, keep_list, received
 from kaggle_manager.sessions.stored_log import LOG_FILE
 from kaggle_manager.status.report import RunReport
 from kaggle_manager.status.run_status import describe_run
+from kaggle_manager.system.formatting import for_people
 from kaggle_manager.trees.recover import best_is_lost
 
 # The platform's trouble is waited out: so long at first, twice as long each time, and given up after a day of it.

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kaggle_manager.config import RunConfig
-from kaggle_manager.console.formatting import count, iso
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import ConfigError, NotFound, StorageError, error_context
 from kaggle_manager.orchestrator.run_context import RunContext
@@ -27,6 +26,7 @@ from kaggle_manager.sessions.connection import Connection
 from kaggle_manager.sessions.launch import version_of
 from kaggle_manager.sessions.metrics import progress_of
 from kaggle_manager.sessions.watch import watch
+from kaggle_manager.system.formatting import count, iso
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kaggle_manager.checkpoints import Disk, TrainingTree, index
-from kaggle_manager.console.formatting import count, size
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.console.transfer_progress import TransferMeter
 from kaggle_manager.errors import KaggleManagerError, LineageMismatch, OutputDamaged, ProtocolError, Unavailable
@@ -36,6 +35,7 @@ from kaggle_manager.sessions import output_listing
 from kaggle_manager.sessions.lane import Outputs
 from kaggle_manager.sessions.stored_log import LOG_FILE, read_tail, write_log
 from kaggle_manager.system.files import sha256_of
+from kaggle_manager.system.formatting import count, size
 
 
 @dataclass(frozen=True)

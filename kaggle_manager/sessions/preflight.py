@@ -25,7 +25,6 @@ from kaggle_manager.checkpoints import Disk
 from kaggle_manager.checkpoints.atomic_io import write_atomic
 from kaggle_manager.config import RunConfig
 from kaggle_manager.console.checks import counted, show
-from kaggle_manager.console.formatting import count, duration
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import InputMissing, VerificationError
 from kaggle_manager.platforms.platform import Limits
@@ -43,6 +42,7 @@ from kaggle_manager.sessions.trial import TrialPlace, unpacked
 from kaggle_manager.system.accelerators import remark
 from kaggle_manager.system.command_line import WhichTree
 from kaggle_manager.system.file_lock import hold
+from kaggle_manager.system.formatting import count, duration
 from kaggle_manager.system.own_group import run_in_group
 
 GENERIC, OF_SCRIPTS = "kaggle_manager.trainer.sb3.preflight", "kaggle_manager.trainer.script.preflight"

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from kaggle_manager.console.formatting import duration
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import AuthError, KaggleManagerError, NotFound, RemoteError
 from kaggle_manager.platforms.platform import LogLine, Platform, SessionRef, SessionState, SessionStatus
@@ -23,6 +22,7 @@ from kaggle_manager.protocol.events import ProgressEvent, parse_event
 from kaggle_manager.sessions.log_reader import LogQueue, LogReader
 from kaggle_manager.sessions.log_rendering import show_event, show_progress
 from kaggle_manager.sessions.progress import SessionProgress
+from kaggle_manager.system.formatting import duration
 
 # A session Kaggle has denied for this long does not exist (any more).
 UNKNOWN_FOR_S = 600.0

@@ -6,8 +6,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from kaggle_manager.console.formatting import training
 from kaggle_manager.errors import KaggleManagerError
+from kaggle_manager.system.formatting import training
 
 REPORT_SCHEMA = 1
 

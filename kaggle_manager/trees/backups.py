@@ -19,12 +19,12 @@ from kaggle_manager.checkpoints import CheckpointStore, Disk, TrainingTree, rest
 from kaggle_manager.checkpoints.atomic_io import free_name, remove_tree, storage_errors, write_atomic
 from kaggle_manager.checkpoints.atomic_swap import place_of
 from kaggle_manager.config import RunConfig, variable_of
-from kaggle_manager.console.formatting import size
 from kaggle_manager.errors import CheckpointCorrupt, CheckpointIncompatible, ConfigError, StorageError
 from kaggle_manager.protocol.file_names import TREE_FOLDER
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import RunRow
+from kaggle_manager.system.formatting import size
 from kaggle_manager.trees.inspect import look_at, newest_of_run, quarantined, reason_in, size_of
 
 KINDS = ("quarantine", "download", "replaced", "backup", "archive")

@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Generic, Literal, TypeVar
 
-from kaggle_manager.console.formatting import count
 from kaggle_manager.errors import KaggleManagerError, NotFound
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.datasets import download_dataset_files
 from kaggle_manager.platforms.kaggle.models import label_of
 from kaggle_manager.platforms.platform import Belonging, OutputListing, PublishedInputs, SessionRef, SessionState
+from kaggle_manager.system.formatting import count
 from kaggle_manager.system.scratch import scratch_folder
 
 _T = TypeVar("_T")

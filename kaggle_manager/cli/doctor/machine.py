@@ -17,7 +17,6 @@ from kaggle_manager.checkpoints.atomic_swap import check_place
 from kaggle_manager.cli.doctor.check import Check
 from kaggle_manager.cli.extras import how_to_install
 from kaggle_manager.config import RunConfig
-from kaggle_manager.console.formatting import count, size
 from kaggle_manager.errors import ConfigError, InputMissing, StorageError
 from kaggle_manager.local_kaggle.launcher import find
 from kaggle_manager.runs.journal import Journal
@@ -25,6 +24,7 @@ from kaggle_manager.sections.model import Section
 from kaggle_manager.sessions.connection import connect
 from kaggle_manager.sessions.preflight import inputs_of, missing_packages
 from kaggle_manager.system import accelerators
+from kaggle_manager.system.formatting import count, size
 from kaggle_manager.system.place import check
 from kaggle_manager.trees.inspect import size_of
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kaggle_manager.cli.schedule.means import DEFAULT_EVERY
-from kaggle_manager.config import KAGGLES, RunConfig, parse_duration
+from kaggle_manager.config import KAGGLES, RunConfig, seconds_of
 from kaggle_manager.errors import ConfigError, retryable_exit_codes
 from kaggle_manager.platforms.kaggle.credentials import find_credentials
 
@@ -178,7 +178,7 @@ def one_line(text: str | Path, what: str) -> str:
 def _distance(every: str) -> int:
     accepted = [minutes * 60 for minutes in MINUTES] + [hours * 3600 for hours in HOURS]
     try:
-        seconds = parse_duration(every)
+        seconds = seconds_of(every)
     except ConfigError:
         seconds = 0.0
     if seconds not in accepted:

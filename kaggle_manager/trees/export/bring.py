@@ -16,9 +16,9 @@ from kaggle_manager.checkpoints import Disk, FileEntry, RestoreReport
 from kaggle_manager.checkpoints.atomic_io import ensure_free_space, remove_tree, storage_errors
 from kaggle_manager.checkpoints.layout import inside
 from kaggle_manager.config import RunConfig
-from kaggle_manager.console.formatting import size
 from kaggle_manager.errors import CheckpointIncompatible, ConfigError, NotFound, OutputDamaged, VerificationError
 from kaggle_manager.system.files import sha256_bytes, sha256_of
+from kaggle_manager.system.formatting import size
 from kaggle_manager.trees.export.listing import LISTING_NAME, MAX_LISTING_BYTES, blob, parse_listing
 from kaggle_manager.trees.export.store import Store, open_store, read_small
 

@@ -18,7 +18,6 @@ from kaggle_manager.checkpoints import Disk, FileEntry, TrainingTree, file_list
 from kaggle_manager.checkpoints.atomic_io import storage_errors
 from kaggle_manager.checkpoints.tree_lock import hold_file
 from kaggle_manager.config import RunConfig
-from kaggle_manager.console.formatting import size
 from kaggle_manager.errors import (
     ConfigError,
     LineageMismatch,
@@ -27,6 +26,7 @@ from kaggle_manager.errors import (
     VerificationError,
     error_context,
 )
+from kaggle_manager.system.formatting import size
 from kaggle_manager.trees.export.listing import LISTING_NAME, MAX_LISTING_BYTES, ExportManifest, parse_listing
 from kaggle_manager.trees.export.store import Store, open_store, read_small, sha256_in
 
