@@ -85,7 +85,7 @@ def restore_tree(
         _check_lineage(found, run_id, generation, min_step, safe)
         if not reason:
             _check_not_older(found, tree, disk, safe)
-        ensure_free_space(atomic_swap.place_of(tree.root).parent, found.size, safe=safe)
+        ensure_free_space(atomic_swap.real_folder(tree.root).parent, found.size, safe=safe)
         copy_verified(found, atomic_swap.incoming(tree.root), disk)
         replaced = atomic_swap.put_in_place(tree.root, keep_replaced, disk)
     check_restored(tree, found, disk, warn)
@@ -116,7 +116,7 @@ def archive_tree(tree: TrainingTree, archive: Path, reason: str) -> Path:
     """
     disk = Disk()
     with storage_errors(f"Archiving {tree.root}", safe="the tree is here or in the archive, whole"):
-        place = atomic_swap.place_of(tree.root)
+        place = atomic_swap.real_folder(tree.root)
         atomic_swap.finish(place, disk)
         if not place.is_dir():
             raise CheckpointNotFound(f"There is no training tree at {tree.root}.")

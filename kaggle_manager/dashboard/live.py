@@ -9,11 +9,9 @@ from kaggle_manager.runs.budget import WEEK_S
 from kaggle_manager.status.report import RunReport, SessionSummary
 from kaggle_manager.system.formatting import epoch
 
-LIVE = ("queued", "running", "downloading")
-
 
 @dataclass(frozen=True)
-class Quota:
+class QuotaAsked:
     """Accelerator time left of the week, in seconds, when it was last asked for."""
 
     asked_at: str
@@ -42,14 +40,14 @@ class Account:
     owner: str
     live: int
     week_s: float
-    quota: Quota | None
+    quota: QuotaAsked | None
 
 
 def live_sessions(reports: Iterable[RunReport]) -> list[list[RunReport]]:
     """The runs of each live session; several where they share its lanes, in the order of these."""
     found: dict[tuple[str, ...], list[RunReport]] = {}
     for run in reports:
-        if run.state in LIVE and run.sessions:
+        if run.is_live and run.sessions:
             found.setdefault(_session_key(run, run.sessions[-1]), []).append(run)
     return [sorted(runs, key=lambda run: run.sessions[-1].lane) for runs in found.values()]
 
@@ -72,7 +70,7 @@ def _session_key(run: RunReport, session: SessionSummary) -> tuple[str, ...]:
 
 
 def accounts(
-    reports: Sequence[RunReport], owners: Mapping[str, str], quotas: Mapping[str, Quota], now: float
+    reports: Sequence[RunReport], owners: Mapping[str, str], quotas: Mapping[str, QuotaAsked], now: float
 ) -> list[Account]:
     """The accounts that these runs train on.
 

@@ -25,7 +25,6 @@ from kaggle_manager.system.formatting import epoch, for_people
 
 # Between two rounds: brisk while something changes, slow while nothing does.
 FIRST_PAUSE_S, LONGEST_PAUSE_S, GROWTH = 1.0, 60.0, 1.5
-LIVE = ("queued", "running", "downloading")
 
 
 @dataclass
@@ -53,7 +52,7 @@ class Member:
 
     @property
     def is_live(self) -> bool:
-        return self.report is not None and self.report.state in LIVE
+        return self.report is not None and self.report.is_live
 
     @property
     def session(self) -> tuple[str, str | None] | None:

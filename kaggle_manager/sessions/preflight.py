@@ -1,8 +1,8 @@
 """A section's preflight, run beside the manager in a process of its own: is it worth a session?
 
-`check_section` tries what travels (`trial`) and returns what was found. `run_preflight` does so once for each content,
-before a push of it, and refuses to go on when a check fails. Nothing is imported from the section here, and no training
-tree is touched.
+`check_section` tries what travels (`try_out`) and returns what was found. `run_preflight` does so once for each
+content, before a push of it, and refuses to go on when a check fails. Nothing is imported from the section here, and no
+training tree is touched.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from kaggle_manager.sessions.connection import limits_of
 from kaggle_manager.sessions.kept_spaces import refuse_other_spaces, spaces_now
 from kaggle_manager.sessions.known_before import doubts, lacking_imports, modules_not_here, not_installed, problems
 from kaggle_manager.sessions.missing import advice_on
-from kaggle_manager.sessions.trial import TrialPlace, unpacked
+from kaggle_manager.sessions.try_out import TryOutPlace, unpacked
 from kaggle_manager.system.accelerators import remark
 from kaggle_manager.system.command_line import WhichTree
 from kaggle_manager.system.file_lock import hold
@@ -139,7 +139,7 @@ def _advised(project: Path, section: Section, check: Check) -> Check:
 
 
 def _tried(
-    unpacking: AbstractContextManager[TrialPlace],
+    unpacking: AbstractContextManager[TryOutPlace],
     section: Section,
     words: Sequence[str],
     inputs: Mapping[str, Path] | None,

@@ -32,12 +32,13 @@ from packaging.utils import NormalizedName, canonicalize_name, parse_wheel_filen
 from packaging.version import Version
 
 from kaggle_manager.errors import ConfigError, NoSuchPackage, Unavailable
+from kaggle_manager.runs.leftovers import PREFIX
 from kaggle_manager.sessions.known_before import HELD
 from kaggle_manager.sessions.repack import repack
 from kaggle_manager.system import file_lock
 from kaggle_manager.system.files import sha256_of
 
-SLUG = "km-wheels-"
+SLUG = f"{PREFIX}wheels-"
 # Kaggle's images of 2026 have either; a session says which one its image has.
 KAGGLE_PYTHONS = ("3.12", "3.13")
 # They are made from Ubuntu 22.04, whose C library is 2.35.

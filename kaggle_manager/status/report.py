@@ -138,5 +138,10 @@ class RunReport:
         """What to call it beside others."""
         return training(self.scenario, self.seed, quick=self.quick)
 
+    @property
+    def is_live(self) -> bool:
+        """Whether a session of it is queued, runs, or is being downloaded."""
+        return self.state in ("queued", "running", "downloading")
+
     def as_json(self) -> dict[str, Any]:
         return {"schema": REPORT_SCHEMA, **asdict(self)}

@@ -1,4 +1,4 @@
-"""Reading what may be no file: an `opener` for regular files alone, and the SHA-256 of bytes and of a file.
+"""Reading what may be no file: an `opener` for regular files alone, the SHA-256 of a file, the size of a folder.
 
 Promises: nothing here waits for the other end of a pipe. Standard library only: it travels into sessions.
 Never does: write.
@@ -6,6 +6,7 @@ Never does: write.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -52,3 +53,13 @@ def sha256_of(path: Path) -> str:
     """
     with open(path, "rb", opener=regular) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def size_below(folder: Path) -> int:
+    """Bytes of all files below a folder; follows no link below it. What vanishes meanwhile counts as nothing."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.lstat(os.path.join(parent, name)).st_size  # noqa: PTH118 - called again and again
+    return total

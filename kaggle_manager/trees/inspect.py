@@ -7,8 +7,6 @@ Never does: move anything; that is for the next session's search.
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -190,16 +188,6 @@ def reason_in(folder: Path) -> str:
             return one_line(file.readline(500).rstrip("\n"))
     except OSError:
         return ""
-
-
-def size_of(folder: Path) -> int:
-    """Bytes of all files below a folder; no link is followed, and what vanishes meanwhile counts as nothing."""
-    total = 0
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            with contextlib.suppress(OSError):
-                total += Path(parent, name).lstat().st_size
-    return total
 
 
 def _view(level: str, where: Slot, tree: TrainingTree, verify: bool) -> CheckpointView | None:

@@ -15,7 +15,7 @@ from small_project import SECTION, TRAINER, Bench, installed
 from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
 from kaggle_manager.config import RunConfig, build_config
 from kaggle_manager.errors import BundleTooLarge, ConfigError, KernelFailed, QuotaError, Unavailable
-from kaggle_manager.orchestrator.campaign import LIVE, Campaign, Member, seeds_of
+from kaggle_manager.orchestrator.campaign import Campaign, Member, seeds_of
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.models import ROOM
 from kaggle_manager.platforms.platform import SessionRef, SessionRequest, StartedSession
@@ -140,7 +140,7 @@ def test_the_users_quota_holds_over_all_runs_also_where_the_platform_has_none(be
     bench.plan(g1="hang")
     first, second = (config_of(bench, 4, seed=seed, quota_per_week="20m") for seed in (None, 2))
     manager = bench.manager()
-    assert manager.tick(first).state in LIVE
+    assert manager.tick(first).is_live
     with pytest.raises(QuotaError, match="what --quota-per-week allows are left this week") as waits:
         manager.tick(second)
     assert "waiting for the reset, or for a larger --quota-per-week" in waits.value.message
@@ -148,7 +148,7 @@ def test_the_users_quota_holds_over_all_runs_also_where_the_platform_has_none(be
     with closing(Journal(second.journal)) as journal:
         seen = forecast_run(second, bench.connect, journal, time.time())
         assert "quota: 0.0 h left this week of what --quota-per-week allows, fresh on " in "\n".join(seen.lines())
-    assert manager.tick(config_of(bench, 4, seed=2, quota_per_week="50m")).state in LIVE
+    assert manager.tick(config_of(bench, 4, seed=2, quota_per_week="50m")).is_live
     with closing(Journal(second.journal)) as journal:
         limits = [journal.sessions(run.run_id)[0].facts["planned"]["timeout_s"] for run in journal.runs()]
         assert [run.settings["quota_per_week_s"] for run in journal.runs()] == [1200.0, 3000.0]
@@ -162,7 +162,7 @@ def test_two_runs_that_start_at_the_same_moment_do_not_go_beyond_the_users_quota
     class Slow(KaggleClient):
         def newest(self, owner: str, slug: str) -> tuple[SessionRef, str] | None:
             bench.make_client = KaggleClient
-            assert bench.manager().tick(first).state in LIVE, "while the other is planned and not pushed yet"
+            assert bench.manager().tick(first).is_live, "while the other is planned and not pushed yet"
             return super().newest(owner, slug)
 
     bench.make_client = Slow

@@ -18,12 +18,13 @@ from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.datasets import download_dataset_files
 from kaggle_manager.platforms.kaggle.models import label_of
 from kaggle_manager.platforms.platform import Belonging, OutputListing, PublishedInputs, SessionRef, SessionState
+from kaggle_manager.runs.leftovers import PREFIX
 from kaggle_manager.system.formatting import count
 from kaggle_manager.system.scratch import scratch_folder
 
 _T = TypeVar("_T")
 Found = Literal["seen", "not seen", "unknown"]
-OURS, TRIED = "km-", "km-doctor-"
+TRIED = f"{PREFIX}doctor-"
 # Of the kernels that ran last, so many are asked how they are.
 _KERNELS_ASKED = 20
 _NO_KERNEL = (
@@ -98,7 +99,7 @@ class _Look:
     def finished(self) -> SessionRef:
         """The newest version of a kernel of this program; such a session leaves files and a log."""
         over = (version for version, state, _ in self.kernels if state is SessionState.COMPLETE)
-        if (version := next((each for each in over if each.slug.startswith(OURS)), None)) is None:
+        if (version := next((each for each in over if each.slug.startswith(PREFIX)), None)) is None:
             raise Unknown(_NO_KERNEL)
         return version
 

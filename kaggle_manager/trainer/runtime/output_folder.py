@@ -116,7 +116,7 @@ def make_room(working: Path, found: Collection[Other], most: float) -> int:
     surplus = len(found) + 1 - most if len(found) > most else 0.0
     if not odd and not surplus:
         return 0
-    archive, packed = free_name(working / OTHERS_ARCHIVE), 0
+    archive, packed = _numbered(working / OTHERS_ARCHIVE), 0
     # Unbuffered: what is moved is in the archive before it leaves its place, should this process be killed next.
     with archive.open("xb", buffering=0) as stream, tarfile.open(fileobj=stream, mode="w") as tar:
         for other in (*odd, *by_size):
@@ -223,8 +223,8 @@ def _entries(working: Path) -> Iterator[Path]:
         yield from (Path(parent) / name for name in (*names, *links))
 
 
-def free_name(path: Path) -> Path:
-    """`path`, or the first numbered name like it under which nothing lies."""
+def _numbered(path: Path) -> Path:
+    """`path`, or the first name like it, numbered before its suffix, under which nothing lies."""
     free, number = path, 0
     while os.path.lexists(free):
         number += 1

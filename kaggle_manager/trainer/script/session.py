@@ -34,7 +34,7 @@ from kaggle_manager.sections.script import ScriptScenario
 from kaggle_manager.system.scratch import scratch_folder
 from kaggle_manager.trainer.runtime.log_lines import say, warn
 from kaggle_manager.trainer.runtime.origin import Origin
-from kaggle_manager.trainer.runtime.same_experiment import changed_on_purpose, check_compatible
+from kaggle_manager.trainer.runtime.same_experiment import changed_on_purpose, check_same_experiment
 from kaggle_manager.trainer.runtime.session import Session, SessionOutcome, versions
 from kaggle_manager.trainer.script import metrics, saves
 from kaggle_manager.trainer.script.command import command_of, environment_of
@@ -135,7 +135,7 @@ def _broken(session: Session, experiment: _Experiment, head: Checkpoint | None) 
     said = head.manifest.exact.get("broken")
     broken = [dict(each) for each in said if isinstance(each, Mapping)] if isinstance(said, list) else []
     changed = changed_on_purpose(experiment, head)
-    check_compatible(head, dict(experiment.identity), experiment)
+    check_same_experiment(head, dict(experiment.identity), experiment)
     if changed:
         broken.append({"step": head.step, "why": f"{changed} was changed on purpose", "changed": changed})
     if head.manifest.target != session.order.target:

@@ -17,7 +17,7 @@ from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Lineage, Tra
 from kaggle_manager.errors import KaggleManagerError, SavedBackwards
 from kaggle_manager.sections.model import Section
 from kaggle_manager.sections.script import ScriptScenario
-from kaggle_manager.trainer.runtime.as_in_session import trial
+from kaggle_manager.trainer.runtime.as_in_session import try_out
 from kaggle_manager.trainer.script import metrics as told
 from kaggle_manager.trainer.script import saves as saving
 from kaggle_manager.trainer.script.command import command_of, environment_of
@@ -119,7 +119,7 @@ class Training:
             sources=b"",
             best=self.scenario.best,
             warn=self.told.append,
-            kept_bytes=trial.output_bytes,
+            kept_bytes=try_out.output_bytes,
         )
 
     @property
@@ -192,7 +192,7 @@ class Training:
         while process.exit_code() is None and time.monotonic() < began + _PATIENCE * self.moment_s + GRACE_S:
             metrics.read()
             found = saves.take()
-            has_begun = bool(found) or saving.size_of(metrics.path) > 0
+            has_begun = bool(found) or saving.bytes_at(metrics.path) > 0
             now = time.monotonic()
             # One that computes and has told nothing may still import its libraries or read its data.
             is_over = now > began + self.moment_s and (
