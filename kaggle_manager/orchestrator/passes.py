@@ -23,9 +23,10 @@ from kaggle_manager.errors import (
 )
 from kaggle_manager.notify.notifier import Notifier
 from kaggle_manager.orchestrator import close, notifications, stop_early
-from kaggle_manager.orchestrator.close import check_quick_run, describe_tree
+from kaggle_manager.orchestrator.forecast import note_forecast
 from kaggle_manager.orchestrator.image import note_image
 from kaggle_manager.orchestrator.push import push_generation, reconcile
+from kaggle_manager.orchestrator.quick_run import check_quick_run
 from kaggle_manager.orchestrator.restore import (
     check_compatible,
     check_finished,
@@ -36,6 +37,8 @@ from kaggle_manager.orchestrator.restore import (
 from kaggle_manager.orchestrator.run_context import RunContext
 from kaggle_manager.orchestrator.start import SharedSession
 from kaggle_manager.orchestrator.stop import end_if_stopped
+from kaggle_manager.orchestrator.tree_lines import describe_tree
+from kaggle_manager.orchestrator.trouble import raise_trouble
 from kaggle_manager.platforms.platform import SessionRef, SessionStatus
 from kaggle_manager.protocol.events import session_tag
 from kaggle_manager.runs import lifecycle
@@ -148,7 +151,7 @@ class Passes:
             case lifecycle.Finish():
                 return self._finish(run)
             case lifecycle.Stop():
-                close.stop(run, end)
+                raise_trouble(run, end)
             case lifecycle.Push():
                 pass  # it was left out, and may meet the same trouble again
             case _:
@@ -167,7 +170,7 @@ class Passes:
         parent = run.head()
         accepted = "" if parent is None else check_compatible(run, parent)
         self.check_before_push(run.config, run.reporter, parent.manifest.identity if parent and accepted else None)
-        close.note_forecast(run, generation, run.config.target - (parent.step if parent else 0))
+        note_forecast(run, generation, run.config.target - (parent.step if parent else 0))
         notifications.forecast_slipped(self.notifier, run)
         push_generation(run, generation, parent, accepted, shared)
 
