@@ -77,7 +77,7 @@ class RunConfig:
         tree: folder of the training tree.
         sources: setting -> where its value came from: `flag`, `environment variable KM_...`, or the section.
         trust: the user trusts the checkpoint that is continued, no matter who made it.
-        accept_changes: the environment or the reward was changed on purpose, and the training goes on.
+        accept_changes: the environment or the reward was changed on purpose, and the training continues.
         image: "latest": the next session moves to the platform's newest image; "": it stays in the run's.
         trial: of a sweep, when the scenario is one.
     """

@@ -178,7 +178,7 @@ def replacing(disk: Disk, path: Path) -> Iterator[Path]:
 
 
 def make_way(disk: Disk, path: Path) -> None:
-    """Rename what stands in the place of a file of ours and is none: a folder, a pipe, a link. Loudly; it is kept.
+    """Rename what stands in the place of a file of ours and is none (a folder, a pipe, a link), with a warning.
 
     Raises:
         OSError: from the disk.

@@ -53,7 +53,7 @@ def finish(root: Path, disk: Disk) -> bool:
     """Finish or undo a swap that was cut; say whether there was one.
 
     Raises:
-        OSError: from the disk; doing it again goes on.
+        OSError: from the disk; doing it again continues.
     """
     place = real_folder(root)
     if not ready(place).is_dir():
@@ -70,7 +70,7 @@ def begin(root: Path, disk: Disk) -> None:
     """Settle what an earlier swap left, so that a new tree can be built in `incoming(root)`.
 
     Raises:
-        OSError: from the disk; doing it again goes on.
+        OSError: from the disk; doing it again continues.
     """
     finish(root, disk)
     if incoming(root).is_dir():

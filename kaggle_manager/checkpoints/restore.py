@@ -17,7 +17,7 @@ from kaggle_manager.checkpoints.atomic_io import Disk, ensure_free_space, storag
 from kaggle_manager.checkpoints.contents import Shared, write_blocks
 from kaggle_manager.checkpoints.file_list import FileList
 from kaggle_manager.checkpoints.layout import TrainingTree, inside
-from kaggle_manager.checkpoints.store import CheckpointStore, warn_loudly
+from kaggle_manager.checkpoints.store import CheckpointStore, python_warning
 from kaggle_manager.errors import CheckpointNotFound, LineageMismatch
 
 
@@ -52,7 +52,7 @@ def restore_tree(
     min_step: int = 0,
     reason: str = "",
     disk: Disk | None = None,
-    warn: Callable[[str], None] = warn_loudly,
+    warn: Callable[[str], None] = python_warning,
 ) -> RestoreReport:
     """Replace `tree` by the verified content of `source`; a checkpoint that does not verify is left out.
 

@@ -1,7 +1,7 @@
 """What the page shows, as values: the runs of a state folder, from the journal and the training trees alone.
 
 Promises: numbers are those of `status`; nothing is written; what cannot be read is a sentence in
-`problems`, and everything else is still there. Never asks a platform, and never believes a tree of another run.
+`problems`, and everything else is still there. Never asks a platform, and never trusts a tree of another run.
 """
 
 from __future__ import annotations

@@ -124,7 +124,7 @@ def _send_words(client: Any, there: Any, run: TrackedRun) -> bool:
 
 
 def _set_status(client: Any, there: Any, run: TrackedRun) -> bool:
-    """Say whether the run goes on; whether the server said otherwise."""
+    """Say whether the run continues; whether the server said otherwise."""
     status = _STATUS[run.outcome]
     if status == there.status:
         return False

@@ -32,7 +32,7 @@ class Member:
     """One run of a campaign: what it trains, where it stood last, and what ended it.
 
     Attributes:
-        pause_at: a step at which it is over for now; its target stays what it is. None: it goes on to its target.
+        pause_at: a step at which it is over for now; its target stays what it is. None: it continues to its target.
         not_before: no session of it is started before this time, in seconds since the epoch.
         warned: what was said of it last, and is not said again.
     """

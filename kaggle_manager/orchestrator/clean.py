@@ -1,7 +1,7 @@
 """What runs that are over have left on the platform: found, and deleted where the user says so.
 
 Every deletion is decided anew right before it, under the lock of its run, and stands alone: killed anywhere, the same
-command goes on. Never deletes what a run that is not over may need, nor the only copy of what a run has trained.
+command continues. Never deletes what a run that is not over may need, nor the only copy of what a run has trained.
 """
 
 from __future__ import annotations
@@ -262,7 +262,7 @@ class Cleaner:
         return f"no copy of step {step:,} of run {row.run_id} verifies here: this may be the only one"
 
     def _at_work(self, row: RunRow, sessions: Sequence[SessionRow], slug: str) -> str:
-        """Why a session of this kernel may be needed: it may be at work, or of another machine that goes on with it."""
+        """Why a session of this kernel may be needed: it may be at work, or of another machine that continues it."""
         for session in self._journal.open_at(f"{row.owner}/{slug}"):  # of another run, which shares it
             return f"session {session.generation} of run {session.run_id} was never brought home"
         client = self._asked
@@ -332,7 +332,7 @@ def _has_wheels(thing: Belonging) -> bool:
 
 
 def _has_no_next_name(row: RunRow) -> bool:
-    """Whether a run that goes on needs the kernel of its own name deleted: it has no version, and no name follows."""
+    """Whether a run that continues needs the kernel of its own name deleted: it has no version, and no name follows."""
     looks = row.settings.get("shown_empty") or {"lasted_s": 0.0, "looks": 0}
     looked_for_long = looks["lasted_s"] >= EMPTY_AFTER_S and looks["looks"] >= EMPTY_LOOKS
     is_empty = row.settings.get("refused") == row.slug or looked_for_long

@@ -1,7 +1,7 @@
 """The outermost boundary of a command that carries a run on: alone with it, and every error typed, told and noted.
 
 Whatever ends the command leaves here as an error of `errors.py`. What needs the user is sent as a message, once until
-something goes on (see `told`); what time alone may help is noted, and sent when it has lasted for a day.
+something continues (see `told`); what time alone may help is noted, and sent when it has lasted for a day.
 """
 
 from __future__ import annotations

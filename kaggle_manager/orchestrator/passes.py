@@ -60,7 +60,7 @@ from kaggle_manager.trees.recover import best_is_lost
 # The platform's trouble is waited out: so long at first, twice as long each time, and given up after a day of it.
 TROUBLE_WAIT_S, TROUBLE_LONGEST_S = 30.0, 900.0
 # What was refused is downloaded again: after this long at first, twice as long each time, and so often in all. After so
-# many refusals, what is listed of a session without a last word is taken, even if its log names more than that.
+# many refusals, what is listed of a session without a result is taken, even if its log names more than that.
 REFUSED_WAIT_S, REFUSED_LONGEST_S, REFUSALS_TO_SETTLE, REFUSALS_TO_GIVE_UP = 60.0, 900.0, 3, 5
 # A session is watched for so long at a time; when no status can be read at the end of it, the connection is made anew.
 WATCH_S = 600.0
@@ -253,9 +253,9 @@ class Passes:
 
     @contextmanager
     def _refusing(self, run: RunContext, session: SessionRow) -> Iterator[None]:
-        """What a session left is believed, or refused and downloaded again after a wait, which needs nobody.
+        """What a session left is accepted, or refused and downloaded again after a wait, which needs nobody.
 
-        Refused again and again, the session is given up: the run goes on from the tree that is here, as after a crash.
+        Refused again and again, the session is given up: the run continues from the tree here, as after a crash.
         """
         try:
             yield

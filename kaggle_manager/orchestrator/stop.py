@@ -3,7 +3,7 @@
 Some platforms end a session when asked by an id that the session alone knows, and prints first. Nothing is deleted
 before every output of the run is here and verified, and unless that is asked for by name. Needs no lock: another
 command may be watching the run, and finds out through the journal. Where that cannot be written, as on a full disk, the
-session that it knows is ended all the same, and the error says that the run goes on.
+session that it knows is ended all the same, and the error says that the run continues.
 """
 
 from __future__ import annotations

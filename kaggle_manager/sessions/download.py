@@ -1,6 +1,6 @@
 """Bring a session's outputs here: its result first, then the trainer's files, those that are needed verified.
 
-Promises: a download that was cut goes on where it was cut; no byte travels that a SHA-256 proves to be here, in the
+Promises: a download that was cut continues where it was cut; no byte travels that a SHA-256 proves to be here, in the
 folder or in the local training tree; what the user's code left is none of this (see `other_files`). Downloads go to a
 folder of the session's own; what its result does not name leaves that folder, so nothing older can be taken for new.
 Nothing here touches the training tree.
@@ -85,7 +85,7 @@ def download_session(
     """
     folder.mkdir(parents=True, exist_ok=True)
     listing = client.outputs(version)
-    for told in (list_of(folder), folder / RESULT_FILE):  # believed only as it is told now
+    for told in (list_of(folder), folder / RESULT_FILE):  # trusted only as it is told now
         told.unlink(missing_ok=True)
     # The log first: it is the most wanted file when anything after it fails.
     lines = [line.text for line in listing.log]

@@ -1,4 +1,4 @@
-"""A model goes on with the spaces it has: a change of them that the user accepts would end a session before it trains.
+"""A model keeps the spaces it has: a change of them that the user accepts would end a session before it trains.
 
 Only the environment itself knows its spaces, so it is made, in what travels (`try_out`) and in a process of its own.
 """

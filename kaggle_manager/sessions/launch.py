@@ -174,7 +174,7 @@ def publish_tree(
 
     Args:
         reporter: where the upload's progress is shown.
-        uploads: a private folder where an upload is written down while it lasts; the next process goes on with it.
+        uploads: a private folder where an upload is written down while it lasts; the next process continues with it.
         on_order, on_accepted: as for `publish_dataset`.
 
     Raises:

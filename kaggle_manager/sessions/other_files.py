@@ -19,7 +19,7 @@ from kaggle_manager.sessions.lane import Outputs
 from kaggle_manager.system.formatting import count, size
 
 OTHERS_FOLDER = "other_files"
-# Of one session. More than this is downloaded by whoever wants it.
+# Of one session. More than this is downloaded by the user who wants it.
 MOST_BYTES, LONGEST_S = 200_000_000, 60.0
 _SHOWN, _LONGEST_NAME = 3, 60
 

@@ -251,7 +251,7 @@ def run_preflight(config: RunConfig, reporter: Reporter, stated: Mapping[str, An
 def shown(
     reporter: Reporter, project: Path, section: Section, scenarios: Sequence[str], **options: Any
 ) -> dict[str, Any]:
-    """As `check_section`, which takes the `options`: each check as it comes, what goes on meanwhile, and the counts."""
+    """As `check_section`, which takes the `options`: each check as it comes, what happens meanwhile, and the counts."""
     told: list[Check] = []
 
     def tell(check: Check) -> None:

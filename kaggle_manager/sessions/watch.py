@@ -1,7 +1,7 @@
 """Watch one session: its log live, its status at a pace that follows the phase, until it ends or for one look.
 
 Promises: a failed poll is never a verdict and UNKNOWN never an end; an end that the log does not show is asked for
-twice before it is believed; the end of the log asks for the status at once, so
+twice before it is acted on; the end of the log asks for the status at once, so
 waiting costs few requests; a session that runs and prints nothing is reported as wedged, once, and left alone. Stopping
 to watch never stops the session.
 """

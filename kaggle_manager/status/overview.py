@@ -19,7 +19,7 @@ from kaggle_manager.system.formatting import count, epoch, for_people
 from kaggle_manager.trees.here import trees_here
 from kaggle_manager.trees.inspect import newest_saved
 
-# The most urgent first: what needs the user, then what goes on, then what is over.
+# The most urgent first: what needs the user, then what continues, then what is over.
 ORDER = ("failed", "error", "running", "queued", "downloading", "waiting", "ready", "stopped", "finished", "abandoned")
 OVER = ORDER[-2:]
 
@@ -29,7 +29,7 @@ class UnknownTree:
     """A training tree no run of the journal is about: restored from elsewhere, or the journal was lost.
 
     Attributes:
-        is_vouched: whether a command goes on with it without `--trust`.
+        is_vouched: whether a command continues with it without `--trust`.
     """
 
     root: Path

@@ -71,7 +71,7 @@ def look_at(tree: TrainingTree, *, verify: bool = True) -> list[CheckpointView]:
 
     Args:
         tree: where to look; need not exist.
-        verify: read and hash every file; else believe the manifests, where the files have the sizes they say.
+        verify: read and hash every file; else trust the manifests, where the files have the sizes they say.
 
     Raises:
         StorageError: something is there that can be no tree, such as a link to a disk that is not mounted.

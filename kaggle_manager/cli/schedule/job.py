@@ -53,7 +53,7 @@ class TickJob:
         workdir: as given; None for the project itself.
         state: folder of the journal and of the log.
         trees: the training tree, and those of the seeds of a campaign as one pattern.
-        existing: its run was there when the schedule was made, so a tick goes on with it and never begins another.
+        existing: its run was there when the schedule was made, so a tick continues with it and never begins another.
         package: what a machine that starts empty installs this program from; None where this machine calls `tick`.
         cautions: what will go wrong when nobody looks.
     """

@@ -1,6 +1,6 @@
 """Uploads that were begun and not finished, remembered across processes.
 
-A file is recognised by its SHA-256, so an upload only goes on with the bytes it began with. What is remembered, the
+A file is recognised by its SHA-256, so an upload only continues with the bytes it began with. What is remembered, the
 upload's signed address, lets its holder write that one upload and nothing else; it is kept readable for this user
 alone and forgotten as soon as the upload is whole. Losing the memory costs an upload, never a dataset.
 """

@@ -3,7 +3,7 @@
     python -m kaggle_manager.trainer.runtime.as_in_session MODULE [ARGUMENT ...]
 
 `kaggle_manager.sessions.try_out` unpacks the code and says in `KM_TRY_OUT` what stays behind. A package that a session
-lacks cannot be imported here either, whoever asks, nor a module from where nothing travels; what is read from the
+lacks cannot be imported here either, by any module, nor a module from where nothing travels; what is read from the
 project's own folder is noticed. What was found missing is put in words by `advice`. Standard library only: nothing is
 imported before it can be hidden.
 """
@@ -329,7 +329,7 @@ def _travelling(known: tuple[str, ...], path: tuple[str, ...]) -> tuple[str, ...
 
 
 class _Hiding:
-    """A finder of modules that does not find some: only that way is it the same for whoever looks before importing."""
+    """A finder of modules that does not find some: that way it is the same for code that looks before importing."""
 
     def __init__(self, finder: Any, try_out: TryOut) -> None:
         self._finder, self._try_out = finder, try_out

@@ -32,7 +32,7 @@ class SessionClock:
 
     Args:
         deadline_s: seconds from the start until the session must have ended; None for no limit.
-        epilogue_s: seconds kept for what follows the last save (hashing the outputs, the final word).
+        epilogue_s: seconds kept for what follows the last save (hashing the outputs, the result).
         max_steps: timesteps this session may train at most; None for no limit.
         now: monotonic clock, seconds.
         started: when the session began, on that clock; None for now. The deadline counts from it.
@@ -159,7 +159,7 @@ def stop_signals(clock: SessionClock, *, second_interrupts: bool = True) -> Iter
 
 
 def outlive_stop_signals() -> None:
-    """In a process that works for a training: the training decides when it ends, whoever the signals are sent to.
+    """In a process that works for a training: it ends when the training says so, and by no signal.
 
     What this process starts is out of a terminal's reach as well, but ends by a SIGTERM of its own.
     """

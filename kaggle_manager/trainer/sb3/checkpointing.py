@@ -1,7 +1,7 @@
 """A training and its store: what a save collects, and how a resume puts it back.
 
 A save hands over what there is at a rollout start, and another process writes it (see `worker_process`) while the
-training goes on; the next save waits for it. Knows what goes into a checkpoint; when to save is the callbacks'
+training continues; the next save waits for it. Knows what goes into a checkpoint; when to save is the callbacks'
 business, how bytes reach the disk the store's.
 """
 

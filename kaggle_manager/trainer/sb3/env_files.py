@@ -1,7 +1,7 @@
 """Which files of the project a training is made of, seen while its environment is made and played.
 
-A training that goes on compares the files of `environment_files` and `reward_files` alone: with another of them changed
-it would train on, from a checkpoint that was made with the old one.
+A training that continues compares the files of `environment_files` and `reward_files` alone: with another of them
+changed it would train on, from a checkpoint that was made with the old one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Train a section's scenario on this machine, resuming by itself: `python -m kaggle_manager.trainer.sb3.train_dqn`.
 
 The same trainer as in a session: the training tree is the project's own (or lies below `--workdir`), and calling
-it again goes on where it stopped. The algorithm is the section's; the name is that of the section it was made for.
+it again continues where it stopped. The algorithm is the section's; the name is that of the section it was made for.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One session of one training: from the newest checkpoint towards the target, for any Stable-Baselines3 algorithm.
 
 Promises: a training cut anywhere, any number of times, and continued by `train` ends with the bits of one that was
-never cut, where the environment and the arithmetic allow it; where they do not, it says so and goes on. The target is
+never cut, where the environment and the arithmetic allow it; where they do not, it says so and continues. The target is
 the total over all sessions. Never subclasses or patches an algorithm.
 """
 

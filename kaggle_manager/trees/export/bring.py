@@ -1,6 +1,6 @@
 """An export brought back: downloaded with every hash verified, then restored like any other copy.
 
-Promises: no byte reaches the training tree before the whole download verified; a download that was cut goes on; names
+Promises: no byte reaches the training tree before the whole download verified; a download that was cut continues; names
 in a listing from outside cannot leave the download folder.
 Never does: restore by itself what `recover.put_back` would refuse.
 """

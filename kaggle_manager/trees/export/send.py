@@ -1,7 +1,7 @@
 """A training tree sent elsewhere: only what is not there yet, verified there, committed by one file at the end.
 
 Promises: every file that is sent is read back and hashed before the listing names it; the listing comes last, so a
-command cut anywhere leaves the earlier export as it was; the same command then goes on with what is there.
+command cut anywhere leaves the earlier export as it was; the same command then continues with what is there.
 Never does: replace the export of another run or of a later step; delete before the new listing is in place, or delete
 what no earlier listing named: another machine may be sending it.
 """
@@ -80,7 +80,7 @@ def export_run(
         report: send the section's report as well; without it a report sent earlier stays.
         recheck: read back and hash what earlier exports sent too, and send again what is damaged.
         dry_run: only say what would be sent.
-        tell: told, in a line, what goes on.
+        tell: told, in a line, what happens.
 
     Raises:
         CheckpointNotFound: the tree holds no checkpoint.
