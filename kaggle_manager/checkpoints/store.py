@@ -6,7 +6,7 @@ the best model is replaced only by a strictly better one; the final model is wri
 Never does: resume from best; delete what did not verify (it goes to quarantine, with a warning); take a name or a
 modification time for a fact; start from zero silently.
 
-Looking and repairing are two things. `find_latest_checkpoint`, `valid_checkpoints`, `best` and `final` change nothing and
+Looking and repairing are apart. `find_latest_checkpoint`, `valid_checkpoints`, `best` and `final` change nothing and
 may be called while another process saves. `recover`, `claim_latest_checkpoint` and the saves are for the one process
 that holds the tree (`tree_lock`): they alone put what is damaged into quarantine.
 """

@@ -42,10 +42,10 @@ from kaggle_manager.runs.retry_policy import FailureKind
 from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sections.inputs import LOCAL_FOLDER, Input
 from kaggle_manager.sessions import launch
-from kaggle_manager.sessions import reconcile as lost_push
 from kaggle_manager.sessions.bundle import Bundle, build_bundle, describe, render_script
 from kaggle_manager.sessions.inputs import settle_inputs
 from kaggle_manager.sessions.preflight import lanes_that_fit
+from kaggle_manager.sessions.reconcile import check_not_elsewhere, look_for_push, unknown_session
 from kaggle_manager.trees.compatibility import check_inputs_here
 
 # Waits before the next look; each is doubled up to its longest, and none costs an attempt.
@@ -126,7 +126,7 @@ def push_generation(
     )
     reporter.line(f"  {describe(bundle, render_script(bundle, order.as_json(), client.limits().source_bytes))}")
     known = run.state.journal.versions(row.run_id, row.address)
-    if found := lost_push.unknown_session(row, newest, reached=generation - 1, known=known, at=run.now()):
+    if found := unknown_session(row, newest, reached=generation - 1, known=known, at=run.now()):
         with run.state.together():
             run.state.add_session(found)
             run.note("adopted", found.generation, version=found.version)
@@ -270,19 +270,19 @@ def reconcile(run: RunContext, sleep: Callable[[float], None]) -> None:
 
 
 def _look_for_push(run: RunContext, session: SessionRow, sleep: Callable[[float], None]) -> SessionRef | None:
-    """As `lost_push.look_for_push`; of a shared session, what the run that led it knows by now counts."""
+    """As `look_for_push`; of a shared session, what the run that led it knows by now counts."""
     if session.led_by is not None:
         lead = run.state.journal.session(*session.led_by)
         if lead is None or not lead.lane or lead.started_at > session.started_at:  # taken back, or another since
             return None
         if lead.version is not None:
             return launch.version_of(run.row, replace(session, version=lead.version))
-    return lost_push.look_for_push(run.connection.client, run.row, session, sleep=sleep)
+    return look_for_push(run.connection.client, run.row, session, sleep=sleep)
 
 
 def _check_not_elsewhere(run: RunContext, session: SessionRow) -> None:
     try:
-        lost_push.check_not_elsewhere(run.connection.client, run.row, session)
+        check_not_elsewhere(run.connection.client, run.row, session)
     except PushMismatch as error:
         _changed(run, session, error)
 

@@ -254,7 +254,7 @@ def experiment_of(identity: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def hold_sweep(folder: Path) -> Iterator[None]:
     """Hold a sweep for this process alone.
 
     Raises:

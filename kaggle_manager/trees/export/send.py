@@ -92,7 +92,7 @@ def export_run(
         RemoteError, AuthError, StorageError: the store refused.
     """
     store = open_store(address)
-    with _alone(config), storage_errors(f"Exporting {config.tree}", safe=_UNTOUCHED):
+    with _hold_export(config), storage_errors(f"Exporting {config.tree}", safe=_UNTOUCHED):
         found = file_list.list_files(TrainingTree(config.tree, config.scenario_name), Disk())
         before = _listing_there(store, forgive_damage=recheck)
         _check_lineage(before, found.head.lineage.run_id, found.head.step, store.url, config)
@@ -146,7 +146,7 @@ def report_folder(config: RunConfig) -> Path:
     return section / "data" / "results" / ("report_quick" if config.quick else "report")
 
 
-def _alone(config: RunConfig) -> AbstractContextManager[None]:
+def _hold_export(config: RunConfig) -> AbstractContextManager[None]:
     """One export of a tree at a time: what one cleans away another may be about to name."""
     return hold_file(config.state / f"export-{config.tree_key}.lock", f"Another export of {config.tree} is under way")
 

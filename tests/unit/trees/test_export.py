@@ -315,9 +315,9 @@ def test_a_store_that_is_not_installed_says_what_to_install(monkeypatch: pytest.
 def test_only_one_export_of_a_tree_at_a_time_cleans_up_and_another_trees_goes_on(
     config: RunConfig, there: Path
 ) -> None:
-    with send._alone(config), pytest.raises(Busy, match="under way"):
+    with send._hold_export(config), pytest.raises(Busy, match="under way"):
         export_run(config, str(there))
-    with send._alone(replace(config, tree=config.tree.with_name("another"))):
+    with send._hold_export(replace(config, tree=config.tree.with_name("another"))):
         export_run(config, str(there))
 
 
