@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from kaggle_manager.checkpoints import Disk, TrainingTree, index
 from kaggle_manager.console.reporter import Reporter
@@ -124,30 +125,11 @@ def download_session(
             listing = output_listing.settled(client, version, listing, sleep)
     if result is None:
         reporter.warn("the session left no result; what its checkpoint manifests list is used")
-        listing = output_listing.with_unlisted_manifests(client, version, listing, folder, events)
-        manifests = output_listing.download_manifests(client, version, listing, folder, session.run_id)
-        listing = output_listing.with_listed_in(client, version, listing, manifests, folder)
-        if not settle_for_less:
-            output_listing.check_all_saved_is_listed(listing, manifests, folder, session, events)
-        expected = output_listing.expected_by_manifests(listing, manifests, folder)
-        named = [*manifests, *(file.name for file in expected)]
-        expected += output_listing.of_cut_saves(listing, named)
-        optional = output_listing.curves(listing, named)
+        plan = _plan_by_manifests(client, version, listing, folder, session, events, settle_for_less)
     else:
-        manifests = []
-        expected, optional = (
-            [ExpectedFile(entry.name, entry.size, entry.sha256) for entry in entries]
-            for entries in (result.files, result.optional)
-        )
-        names = [file.name for file in expected]
-        optional = [file for file in optional if file.name not in names]
-        listing = output_listing.listing_with(client, version, listing, [*names, *(f.name for f in optional)], sleep)
-        if settle_for_less:
-            absent = output_listing.missing(listing, names)
-            expected = [file for file in expected if file.name not in absent]
-        else:
-            _check_listed(listing, names)
-    _forget_others(folder, {file.name for file in (*expected, *optional)}.union(manifests))
+        plan = _plan_by_result(client, version, listing, result, sleep, settle_for_less)
+    listing, expected, optional = plan.listing, plan.expected, plan.optional
+    _forget_others(folder, {file.name for file in (*expected, *optional)}.union(plan.manifests))
     reporter.phase("looking for what is here already")
     everything = [*expected, *optional]
     found = take_what_is_here(everything, folder, copies=_copies(everything, local_tree))
@@ -175,6 +157,60 @@ def download_session(
     reporter.line(f"  {_account_of(found, meter.moved)}, in {folder}")
     reporter.phase("verifying and restoring")
     return load_downloaded(folder, session)
+
+
+class _Plan(NamedTuple):
+    """What to download, and from which list; `manifests` are here already."""
+
+    listing: OutputListing
+    expected: list[ExpectedFile]
+    optional: list[ExpectedFile]
+    manifests: Sequence[str] = ()
+
+
+def _plan_by_manifests(
+    client: Outputs,
+    version: SessionRef,
+    listing: OutputListing,
+    folder: Path,
+    session: SessionRow,
+    events: Sequence[Event],
+    settle_for_less: bool,
+) -> _Plan:
+    """Of a session without a result: what the manifests of its checkpoints list."""
+    listing = output_listing.with_unlisted_manifests(client, version, listing, folder, events)
+    manifests = output_listing.download_manifests(client, version, listing, folder, session.run_id)
+    listing = output_listing.with_listed_in(client, version, listing, manifests, folder)
+    if not settle_for_less:
+        output_listing.check_all_saved_is_listed(listing, manifests, folder, session, events)
+    expected = output_listing.expected_by_manifests(listing, manifests, folder)
+    named = [*manifests, *(file.name for file in expected)]
+    expected += output_listing.of_cut_saves(listing, named)
+    return _Plan(listing, expected, output_listing.curves(listing, named), manifests)
+
+
+def _plan_by_result(
+    client: Outputs,
+    version: SessionRef,
+    listing: OutputListing,
+    result: SessionResult,
+    sleep: Callable[[float], None],
+    settle_for_less: bool,
+) -> _Plan:
+    """What the result of a session names."""
+    expected, optional = (
+        [ExpectedFile(entry.name, entry.size, entry.sha256) for entry in entries]
+        for entries in (result.files, result.optional)
+    )
+    names = [file.name for file in expected]
+    optional = [file for file in optional if file.name not in names]
+    listing = output_listing.listing_with(client, version, listing, [*names, *(f.name for f in optional)], sleep)
+    if settle_for_less:
+        absent = output_listing.missing(listing, names)
+        expected = [file for file in expected if file.name not in absent]
+    else:
+        _check_listed(listing, names)
+    return _Plan(listing, expected, optional)
 
 
 def _own_result(
