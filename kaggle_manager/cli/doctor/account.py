@@ -152,9 +152,13 @@ def clock(date: str, asked: datetime, answered: datetime) -> Check:
     return Check("clock", "problem", f"{says}; tokens and signed addresses will be refused", todo)
 
 
+def gpu_hours(quota: Quota) -> str:
+    return f"{quota.left_s / 3600:.1f} of {quota.total_s / 3600:.0f} GPU hours left"
+
+
 def quota(quota: Quota, now: datetime) -> Check:
     """This week's accelerator time."""
-    says = f"{quota.left_s / 3600:.1f} of {quota.total_s / 3600:.0f} GPU hours left"
+    says = gpu_hours(quota)
     if quota.reserved_s:
         says += f", {quota.reserved_s / 3600:.1f} reserved by running sessions"
     if quota.refresh_time is not None:

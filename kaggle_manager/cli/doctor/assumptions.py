@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Generic, Literal, TypeVar
 
+from kaggle_manager.cli.doctor.account import gpu_hours
 from kaggle_manager.errors import KaggleManagerError, NotFound
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.datasets import download_dataset_files
@@ -162,8 +163,8 @@ def _names(look: _Look) -> _Answer:
 
 def _quota(look: _Look) -> _Answer:
     quota = look.client.quota()
-    says = f"{quota.left_s / 3600:.1f} of {quota.total_s / 3600:.0f} GPU hours left"
-    return quota.refresh_time is not None, f"{says}, renewed {quota.refresh_time or 'at a moment that is not said'}"
+    renewed = quota.refresh_time or "at a moment that is not said"
+    return quota.refresh_time is not None, f"{gpu_hours(quota)}, renewed {renewed}"
 
 
 def _pages(look: _Look) -> _Answer:
