@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from kaggle_manager.runs.budget import WEEK_S
-from kaggle_manager.status.report import RunReport, SessionSummary
+from kaggle_manager.status.report import LIVE, RunReport, SessionSummary
 from kaggle_manager.system.formatting import epoch
 
 
@@ -47,7 +47,7 @@ def live_sessions(reports: Iterable[RunReport]) -> list[list[RunReport]]:
     """The runs of each live session; several where they share its lanes, in the order of these."""
     found: dict[tuple[str, ...], list[RunReport]] = {}
     for run in reports:
-        if run.is_live and run.sessions:
+        if run.state in LIVE and run.sessions:
             found.setdefault(_session_key(run, run.sessions[-1]), []).append(run)
     return [sorted(runs, key=lambda run: run.sessions[-1].lane) for runs in found.values()]
 

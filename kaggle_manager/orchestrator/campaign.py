@@ -20,7 +20,7 @@ from kaggle_manager.orchestrator.start import SharedSession
 from kaggle_manager.runs.lanes import SOON_S, shared_by
 from kaggle_manager.runs.slots import Candidate, who_starts
 from kaggle_manager.status.overview import Overview, by_urgency
-from kaggle_manager.status.report import RunReport
+from kaggle_manager.status.report import LIVE, RunReport
 from kaggle_manager.system.formatting import epoch, for_people
 
 # Between two rounds: brisk while something changes, slow while nothing does.
@@ -52,7 +52,7 @@ class Member:
 
     @property
     def is_live(self) -> bool:
-        return self.report is not None and self.report.is_live
+        return self.report is not None and self.report.state in LIVE
 
     @property
     def session(self) -> tuple[str, str | None] | None:

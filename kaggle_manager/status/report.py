@@ -9,6 +9,8 @@ from typing import Any
 from kaggle_manager.errors import KaggleManagerError
 from kaggle_manager.system.formatting import training
 
+LIVE = ("queued", "running", "downloading")
+"""The states of a run of which a session is on the platform."""
 REPORT_SCHEMA = 1
 
 
@@ -137,11 +139,6 @@ class RunReport:
     def name(self) -> str:
         """What to call it beside others."""
         return training(self.scenario, self.seed, quick=self.quick)
-
-    @property
-    def is_live(self) -> bool:
-        """Whether a session of it is queued, runs, or is being downloaded."""
-        return self.state in ("queued", "running", "downloading")
 
     def as_json(self) -> dict[str, Any]:
         return {"schema": REPORT_SCHEMA, **asdict(self)}

@@ -22,6 +22,7 @@ from kaggle_manager.platforms.platform import SessionRef, SessionRequest, Starte
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.sessions.bundle import order_of
 from kaggle_manager.status.forecast import forecast_run
+from kaggle_manager.status.report import LIVE
 
 pytestmark = pytest.mark.slow
 
@@ -140,7 +141,7 @@ def test_the_users_quota_holds_over_all_runs_also_where_the_platform_has_none(be
     bench.plan(g1="hang")
     first, second = (config_of(bench, 4, seed=seed, quota_per_week="20m") for seed in (None, 2))
     manager = bench.manager()
-    assert manager.tick(first).is_live
+    assert manager.tick(first).state in LIVE
     with pytest.raises(QuotaError, match="what --quota-per-week allows are left this week") as waits:
         manager.tick(second)
     assert "waiting for the reset, or for a larger --quota-per-week" in waits.value.message
@@ -148,7 +149,7 @@ def test_the_users_quota_holds_over_all_runs_also_where_the_platform_has_none(be
     with closing(Journal(second.journal)) as journal:
         seen = forecast_run(second, bench.connect, journal, time.time())
         assert "quota: 0.0 h left this week of what --quota-per-week allows, fresh on " in "\n".join(seen.lines())
-    assert manager.tick(config_of(bench, 4, seed=2, quota_per_week="50m")).is_live
+    assert manager.tick(config_of(bench, 4, seed=2, quota_per_week="50m")).state in LIVE
     with closing(Journal(second.journal)) as journal:
         limits = [journal.sessions(run.run_id)[0].facts["planned"]["timeout_s"] for run in journal.runs()]
         assert [run.settings["quota_per_week_s"] for run in journal.runs()] == [1200.0, 3000.0]
@@ -162,7 +163,7 @@ def test_two_runs_that_start_at_the_same_moment_do_not_go_beyond_the_users_quota
     class Slow(KaggleClient):
         def newest(self, owner: str, slug: str) -> tuple[SessionRef, str] | None:
             bench.make_client = KaggleClient
-            assert bench.manager().tick(first).is_live, "while the other is planned and not pushed yet"
+            assert bench.manager().tick(first).state in LIVE, "while the other is planned and not pushed yet"
             return super().newest(owner, slug)
 
     bench.make_client = Slow
