@@ -10,6 +10,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -263,12 +264,17 @@ def _saving(way: str, bodies: Sequence[Mapping[str, Any]], whole: Mapping[int, s
 
 @dataclass(frozen=True)
 class Around:
-    """All of it."""
+    """All of it.
+
+    Attributes:
+        on_kaggle: whether a kept training was a session's, which has the code of a bundle.
+    """
 
     replications: Sequence[Replicated]
     tried: Sequence[Tried]
     ablated: Sequence[Tried]
     costs: Sequence[Cost]
+    on_kaggle: bool
     shares: Sequence[Share]
     savings: Sequence[Saving]
 
@@ -286,6 +292,7 @@ def gather_around(kept: Kept, declaration: Declaration, results: Sequence[SiteRe
         tried=[each for each in tried if each.name not in ABLATED],
         ablated=[by_name[name] for name in ABLATED if name in by_name],
         costs=list(costs(results)),
+        on_kaggle=any(each.get("bundle_sha256") for result in results for each in chain(*result.trainings.values())),
         shares=list(shares(kept, results)),
         savings=savings(kept, declaration.ablation),
     )

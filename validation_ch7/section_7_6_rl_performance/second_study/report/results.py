@@ -56,6 +56,11 @@ class SiteResult:
     missing: tuple[int, int]
 
     @property
+    def conditions(self) -> dict[str, Mapping[str, Summary]]:
+        """The summaries under every condition, that of the training first."""
+        return {AS_TRAINED: self.summaries, **self.shifted}
+
+    @property
     def exact(self) -> bool:
         """Whether every kept training has the bits of one that was never interrupted, as far as it knows."""
         every = [each for kept in self.trainings.values() for each in kept]
