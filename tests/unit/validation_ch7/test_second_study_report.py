@@ -241,16 +241,25 @@ def test_what_saving_is_worth_is_told_by_what_came_of_each_way(tmp_path: Path, d
     assert "dans 0~entraînement sur 1" in text_of(kept, declaration, "fr")
 
 
-def test_goodput_is_told_of_the_trainings_that_went_over_sessions_alone(
+def test_a_training_over_sessions_is_told_with_its_kills_and_whether_its_bits_are_the_judged_ones(
     tmp_path: Path, declaration: Declaration
 ) -> None:
     kept = keep_invented(tmp_path / "kept", declaration, {}, {})
-    assert gather_around(kept, declaration, gather(kept, declaration)).costs[0].goodput is None
-    body = kept.training("synthetic", "main", 101) or {}
-    kept.keep_training("synthetic", "main", 101, {**body, "session_seconds": 400.0}, b"no policy")
-    around = gather_around(kept, declaration, gather(kept, declaration))
-    assert around.costs[0].goodput == pytest.approx(300 / 400)
-    assert r"& $75$\,\% &" in text_of(kept, declaration, "fr")
+    judged = (kept.training("synthetic", "main", 101) or {})["policy_sha256"]
+    body = {
+        "seed": 101, "sessions": 4, "session_limit_s": 300.0, "kills": {"trainer": 1, "machine": 1, "manager": 2},
+        "session_ends": [20_000], "session_seconds": 400.0, "training_seconds": 300.0,
+        "policy_sha256": judged, "uninterrupted_policy_sha256": judged,
+    }  # fmt: skip
+    assert "was carried out once more" not in text_of(kept, declaration, "en")
+    kept.keep_sessions("synthetic", body)
+    (told,) = gather_around(kept, declaration, gather(kept, declaration)).over_sessions
+    assert (told.goodput, told.equal) == (0.75, True)
+    assert "killed were the trainer once, the machine once, the manager 2 times" in text_of(kept, declaration, "en")
+    assert "Sa politique est, bit à bit, celle de" in text_of(kept, declaration, "fr")
+    for name in ("policy_sha256", "uninterrupted_policy_sha256"):
+        kept.keep_sessions("synthetic", {**body, name: "another"})
+        assert r"\emph{not} that of the training without a session" in text_of(kept, declaration, "en")
 
 
 def test_both_languages_have_one_provenance_which_changes_with_any_kept_file(

@@ -85,6 +85,13 @@ def _environment(language: Language, confidence: float) -> jinja2.Environment:
         *others, last = (word(f"the_{key}", language).translate(shared.SPECIAL) for key in keys)
         return f"{', '.join(others)} {'et' if language == 'fr' else 'and'} {last}" if others else last
 
+    def killed(kills: Mapping[str, int]) -> str:
+        def often(count: int) -> str:
+            return word("once", language) if count == 1 else word("times", language).format(count)
+
+        of = ("trainer", "machine", "manager")
+        return ", ".join(f"{word(f'killed_{what}', language)} {often(kills[what])}" for what in of if what in kills)
+
     def by_verdict(comparisons: Sequence[Comparison]) -> list[tuple[str, list[str]]]:
         of = {verdict: [each.other for each in comparisons if each.verdict == verdict] for verdict in VERDICTS}
         return [(verdict, others) for verdict, others in of.items() if others]
@@ -92,6 +99,7 @@ def _environment(language: Language, confidence: float) -> jinja2.Environment:
     filters: dict[str, Callable[..., Any]] = {
         "all_of": all_of,
         "by_verdict": by_verdict,
+        "killed": killed,
         "word": lambda key: word(key, language).translate(shared.SPECIAL),
         "the": lambda key: word(f"the_{key}", language).translate(shared.SPECIAL),
         "interval": interval,
