@@ -140,7 +140,7 @@ def test_every_sentence_of_result_is_chosen_by_the_data(
     assert ("ne l'emporte, au sens du critère déclaré, sur aucune" in conclusion) == (delay_s != 20.0)
     assert "Il ne bloque le carrefour dans aucun" in conclusion
     said_of_all = {
-        20.0: "Contre le plan à temps fixe fourni, la règle gloutonne (MAXWAVE) et le choix aléatoire, son retard est ",
+        20.0: "sur chacune des 3~références. Il ne bloque",
         29.3: "contre le plan à temps fixe fourni, équivalent.",
         40.0: "son retard est moins bon",
     }
