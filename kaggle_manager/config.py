@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kaggle_manager.console.formatting import training
 from kaggle_manager.errors import ConfigError, error_context
 from kaggle_manager.sections.model import AnyScenario, Section
 from kaggle_manager.sections.project import (
@@ -25,6 +24,8 @@ from kaggle_manager.sections.project import (
 )
 from kaggle_manager.sections.trial import Trial, find_trial
 from kaggle_manager.system.command_line import WhichTree
+from kaggle_manager.system.durations import parse_duration
+from kaggle_manager.system.formatting import training
 from kaggle_manager.system.place import check
 
 PLATFORMS = ("auto", "local", "kaggle", "slurm")
@@ -50,7 +51,6 @@ MOST_TIMESTEPS = 10**12
 # Room for the kept copies of one training tree.
 KEEP_GB = 20.0
 FROM_SECTION, FROM_RUN = "section.toml or default", "the run as it was started"
-_UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _T = TypeVar("_T")
 
 
@@ -77,7 +77,7 @@ class RunConfig:
         tree: folder of the training tree.
         sources: setting -> where its value came from: `flag`, `environment variable KM_...`, or the section.
         trust: the user trusts the checkpoint that is continued, no matter who made it.
-        accept_changes: the environment or the reward was changed on purpose, and the training goes on.
+        accept_changes: the environment or the reward was changed on purpose, and the training continues.
         image: "latest": the next session moves to the platform's newest image; "": it stays in the run's.
         trial: of a sweep, when the scenario is one.
     """
@@ -371,7 +371,7 @@ def _timesteps(value: Any) -> int:
 
 
 def _session_limit(value: str | float, longest_s: float) -> float:
-    seconds = parse_duration(value)
+    seconds = seconds_of(value)
     if not SHORTEST_SESSION_S <= seconds <= longest_s:
         raise _unusable(
             f"A session limit of {seconds:g} s cannot be used; between {SHORTEST_SESSION_S:g} s and "
@@ -384,7 +384,7 @@ def _session_limit(value: str | float, longest_s: float) -> float:
 def _quota_per_week(value: str | float | None) -> float | None:
     if value is None:
         return None
-    seconds = parse_duration(value, "--quota-per-week")
+    seconds = seconds_of(value, "--quota-per-week")
     if not seconds >= LEAST_QUOTA_S:
         raise _unusable(
             f"{seconds:g} s of sessions a week cannot be used: {LEAST_QUOTA_S / 60:g} minutes or more are accepted.",
@@ -440,7 +440,7 @@ def _unusable(message: str, next_step: str) -> ConfigError:
     return ConfigError(message, safe="nothing was started", next_step=next_step)
 
 
-def parse_duration(value: str | float, option: str = "--session-limit") -> float:
+def seconds_of(value: str | float, option: str = "--session-limit") -> float:
     """Seconds of a duration given as a number of seconds or as text: `60s`, `90m`, `1h30m`, `45`.
 
     Raises:
@@ -448,14 +448,11 @@ def parse_duration(value: str | float, option: str = "--session-limit") -> float
     """
     if isinstance(value, int | float):
         return float(min(value, 2 * LONGEST_SESSION_S))
-    text = value.strip().lower()
-    if re.fullmatch(r"\d+(\.\d+)?", text):
-        return float(text)
-    parts = re.findall(r"(\d+(?:\.\d+)?)(min|h|m|s)", text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
+    try:
+        return parse_duration(value)
+    except ValueError as error:
         raise ConfigError(
             f"{value!r} is not a duration; accepted: 60s, 90m, 11h30m, or a number of seconds.",
             safe="nothing was started",
             next_step=f"give another {option}",
-        )
-    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+        ) from error

@@ -19,6 +19,7 @@ KaggleManagerError                    1   something went wrong; see the subclass
 ├── VerificationError                 3   a checksum, a lineage or a state does not match
 │   ├── OutputDamaged                     a downloaded file is truncated, altered or missing
 │   ├── LineageMismatch                   outputs of another run, another session or an older step
+│   ├── InputMissing                      input data of a training is not where its code would read it
 │   ├── UnsafePath                        a name that would leave its folder
 │   ├── UnsafePickle                      a file from outside whose pickle could run code
 │   ├── UntrustedTree                     a training tree that would run code, and that is not trusted here

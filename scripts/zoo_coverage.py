@@ -224,9 +224,9 @@ def build(scenario: ScenarioConfig) -> None:
 
 
 def all_entries(shorts: Sequence[str]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    for short, file in zoo_files.files().items():
+    for short in ALGORITHMS:
         if not shorts or short in shorts:
-            for name, entry in zoo_files.read(file).items():
+            for name, entry in zoo_files.read(zoo_files.file_of(short)).items():
                 yield short, name, entry
 
 

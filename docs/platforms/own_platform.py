@@ -19,7 +19,8 @@ from typing import Any
 
 from kaggle_manager.errors import NotFound, OutputDamaged, one_line
 from kaggle_manager.platforms import platform as km
-from kaggle_manager.platforms.local_files import path_inside, sha256_of
+from kaggle_manager.platforms.local_files import path_inside
+from kaggle_manager.system.files import sha256_of
 
 # Returns at once. What goes on in the background outlives who started it, and writes down how the session ended.
 RUN = "echo $$ > group; (trap : TERM; {python} -u script.py > log 2>&1; echo $? > ended.tmp; mv ended.tmp ended) &"

@@ -4,7 +4,7 @@
     training_tree.json   the name, size and SHA-256 of every file in it, and of its head manifest
 
 Promises: the same tree gives the same bytes, and what several of its files have in common is packed once; unpacking
-believes nothing: names, sizes, hashes and kinds of the members are those of the index or nothing is unpacked; the
+trusts nothing: names, sizes, hashes and kinds of the members are those of the index or nothing is unpacked; the
 destination appears whole or not at all.
 Never does: follow a link, keep an owner, a mode or a time, or write more bytes than the index announces.
 """
@@ -29,7 +29,7 @@ from kaggle_manager.checkpoints.file_list import Reader
 from kaggle_manager.checkpoints.layout import TrainingTree, check_component, inside
 from kaggle_manager.checkpoints.restore import check_restored
 from kaggle_manager.checkpoints.sealed_json import count, digest, seal, text, unseal
-from kaggle_manager.checkpoints.store import warn_loudly
+from kaggle_manager.checkpoints.store import python_warning
 from kaggle_manager.errors import OutputDamaged, StorageError
 
 PACK_NAME = "training_tree.pack"
@@ -133,7 +133,7 @@ def read_index(folder: Path) -> PackIndex:
     return index
 
 
-def unpack_tree(folder: Path, destination: Path, *, warn: Callable[[str], None] = warn_loudly) -> PackIndex:
+def unpack_tree(folder: Path, destination: Path, *, warn: Callable[[str], None] = python_warning) -> PackIndex:
     """Unpack a packed tree into `destination`, which must not exist or be empty; return its index.
 
     Raises:

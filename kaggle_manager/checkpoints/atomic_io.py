@@ -16,7 +16,6 @@ import errno
 import hashlib
 import os
 import shutil
-import stat
 import sys
 import time
 import warnings
@@ -26,6 +25,7 @@ from typing import BinaryIO
 
 from kaggle_manager.checkpoints.layout import TEMPORARY_SUFFIX
 from kaggle_manager.errors import StorageError
+from kaggle_manager.system.files import regular
 
 SPACE_MARGIN = 1.2
 """Free space asked for, as a multiple of the bytes about to be written."""
@@ -54,33 +54,6 @@ _OPEN_ELSEWHERE = (
 
 LARGEST_READ = 16 << 20
 """In bytes; larger than every file that is read at once."""
-
-
-_NO_WAIT = getattr(os, "O_NONBLOCK", 0)
-
-
-def regular(path: str, flags: int) -> int:
-    """As an `opener` of `open`: only a regular file is one; opening a pipe would wait for ever for its other end.
-
-    Raises:
-        FileNotFoundError: there is none: no name, a folder, a pipe or a device to read of that name, or a file as its
-            folder.
-    """
-    try:
-        descriptor = os.open(path, flags | _NO_WAIT, 0o666)
-    except OSError as error:
-        if error.errno in (errno.ENOTDIR, errno.ENXIO) or Path(path).is_dir():
-            raise _no_file(path) from error
-        raise
-    mode = os.fstat(descriptor).st_mode
-    if not stat.S_ISREG(mode) and not (stat.S_ISCHR(mode) and flags & os.O_WRONLY):  # a device takes what it is given
-        os.close(descriptor)
-        raise _no_file(path)
-    return descriptor
-
-
-def _no_file(path: str) -> FileNotFoundError:
-    return FileNotFoundError(errno.ENOENT, "there is no file; what has its name is something else", str(path))
 
 
 class Disk:
@@ -205,7 +178,7 @@ def replacing(disk: Disk, path: Path) -> Iterator[Path]:
 
 
 def make_way(disk: Disk, path: Path) -> None:
-    """Rename what stands in the place of a file of ours and is none: a folder, a pipe, a link. Loudly; it is kept.
+    """Rename what stands in the place of a file of ours and is none (a folder, a pipe, a link), with a warning.
 
     Raises:
         OSError: from the disk.
@@ -260,21 +233,6 @@ def remove_tree(disk: Disk, folder: Path) -> None:
         else:
             disk.unlink(entry)
     disk.remove_folder(folder)
-
-
-def sha256_bytes(data: bytes) -> str:
-    """Return the SHA-256 of `data` in lower-case hexadecimal."""
-    return hashlib.sha256(data).hexdigest()
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file in lower-case hexadecimal, reading it in blocks.
-
-    Raises:
-        OSError: when it cannot be read.
-    """
-    with open(path, "rb", opener=regular) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def ensure_free_space(folder: Path, needed_bytes: int, *, safe: str) -> None:

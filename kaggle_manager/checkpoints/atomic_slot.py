@@ -32,7 +32,7 @@ from kaggle_manager.checkpoints.manifest import Manifest, parse_manifest
 from kaggle_manager.errors import CheckpointCorrupt, CheckpointIncompatible, UnsafePath
 
 LOOKS_AGAIN_S = (0.05, 0.3)
-"""Seconds before a reader believes that what it found is damaged: its owner may be between two renames."""
+"""Seconds before a reader concludes that what it found is damaged: its owner may be between two renames."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ def delete_files(slot: Slot, names: Iterable[str], disk: Disk) -> None:
     """Delete files of a slot, and the folders below it that they leave empty.
 
     Raises:
-        OSError: from the disk; doing it again goes on.
+        OSError: from the disk; doing it again continues.
     """
     emptied = set()
     for path in (slot.folder / name for name in names):

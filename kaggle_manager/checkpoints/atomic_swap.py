@@ -20,7 +20,7 @@ from kaggle_manager.checkpoints.atomic_io import Disk, free_name, remove_tree
 from kaggle_manager.system.place import check
 
 
-def place_of(root: Path) -> Path:
+def real_folder(root: Path) -> Path:
     """Return where a tree lies: what `root` links to, so that a tree on another disk stays there and the link stays."""
     return Path(os.path.realpath(root)) if root.is_symlink() else root
 
@@ -31,7 +31,7 @@ def check_place(root: Path) -> None:
     Raises:
         StorageError: a file is there, or `root`, or a folder above it, links to a disk that is not there or to itself.
     """
-    place = place_of(root)
+    place = real_folder(root)
     if root.is_symlink() and not os.path.lexists(place) and place.parent.is_dir():
         return  # the tree was set aside, and the next one goes where it was
     check(root)
@@ -39,13 +39,13 @@ def check_place(root: Path) -> None:
 
 def incoming(root: Path) -> Path:
     """Return the folder in which a new tree is built."""
-    place = place_of(root)
+    place = real_folder(root)
     return place.with_name(place.name + ".incoming")
 
 
 def ready(root: Path) -> Path:
     """Return the folder of a new tree that is complete and not yet in place."""
-    place = place_of(root)
+    place = real_folder(root)
     return place.with_name(place.name + ".ready")
 
 
@@ -53,9 +53,9 @@ def finish(root: Path, disk: Disk) -> bool:
     """Finish or undo a swap that was cut; say whether there was one.
 
     Raises:
-        OSError: from the disk; doing it again goes on.
+        OSError: from the disk; doing it again continues.
     """
-    place = place_of(root)
+    place = real_folder(root)
     if not ready(place).is_dir():
         return False
     if place.exists():
@@ -70,7 +70,7 @@ def begin(root: Path, disk: Disk) -> None:
     """Settle what an earlier swap left, so that a new tree can be built in `incoming(root)`.
 
     Raises:
-        OSError: from the disk; doing it again goes on.
+        OSError: from the disk; doing it again continues.
     """
     finish(root, disk)
     if incoming(root).is_dir():
@@ -86,7 +86,7 @@ def put_in_place(root: Path, keep_replaced: Path, disk: Disk) -> Path | None:
     for folder in sorted(path for path in incoming(root).rglob("*") if path.is_dir()):
         disk.sync_folder(folder)
     disk.sync_folder(incoming(root))
-    place = place_of(root)
+    place = real_folder(root)
     disk.replace(incoming(place), ready(place))
     disk.sync_folder(place.parent)
     kept = set_aside(place, keep_replaced, disk) if place.exists() else None

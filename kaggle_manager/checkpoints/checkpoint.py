@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from kaggle_manager.checkpoints.atomic_io import regular, sha256_bytes
 from kaggle_manager.checkpoints.contents import Content, Shared
 from kaggle_manager.checkpoints.layout import USABLE, TrainingTree
 from kaggle_manager.checkpoints.manifest import CommittedFile, Manifest
 from kaggle_manager.checkpoints.sources import Sources, from_bytes
 from kaggle_manager.errors import CheckpointCorrupt
+from kaggle_manager.system.files import regular, sha256_bytes
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
     REFUSE   the weights, the replay rows or their meaning would be wrong: algorithm, network, spaces, hyperparameters,
              environment, reward
-    WARN     the training goes on and the difference is told: library versions, device, target, cadence, evaluation, a
+    WARN     the training continues and the difference is told: library versions, device, target, cadence, evaluation, a
              change of the environment or the reward that the user accepts, a file that is named since and not known to
              have changed, and whatever else could not be compared because one side does not state it
     OK       everything that is known agrees

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kaggle_manager.checkpoints.atomic_io import sha256_bytes
 from kaggle_manager.checkpoints.layout import check_relative
 from kaggle_manager.checkpoints.sealed_json import count, digest, text
+from kaggle_manager.system.files import sha256_bytes
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kaggle_manager.checkpoints.atomic_io import sha256_bytes
 from kaggle_manager.checkpoints.file_entry import FileEntry, parse_entries
 from kaggle_manager.checkpoints.layout import KINDS, Kind, check_component, file_name
 from kaggle_manager.checkpoints.sealed_json import count, digest, seal, text, unseal
 from kaggle_manager.errors import CheckpointCorrupt, UnsafePath, one_line
+from kaggle_manager.system.files import sha256_bytes
 
 SCHEMA = 3
 MAX_MANIFEST_BYTES = 1 << 20

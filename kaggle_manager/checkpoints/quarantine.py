@@ -1,4 +1,4 @@
-"""Where what does not verify goes: aside, with the reason and its replay rows, and loudly.
+"""Where what does not verify goes: aside, with its replay rows, the reason and a warning.
 
 Promises: what is put aside keeps its bytes; where it cannot be moved it stays, and that is said.
 Never does: decide what is damaged, or delete.

@@ -6,7 +6,7 @@ Suits the arrays of Stable-Baselines3's ReplayBuffer, DictReplayBuffer and HerRe
 Promises: taking the new rows costs a time that does not depend on the size of the buffer (`rewritten` arrays alone are
 compared whole, about a millisecond per million rows).
 Never does: copy the new rows. They are views of the live arrays: the caller writes or copies them before training
-goes on.
+continues.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ class ReplayLog:
         return self._commit
 
     def _check_still_there(self) -> None:
-        """By sizes alone: what is there and damaged is found by whoever reads it.
+        """By sizes alone: what is there and damaged is found by its reader.
 
         Raises:
             RowsGone: a segment is not; the log is empty from now on.

@@ -17,7 +17,7 @@ from kaggle_manager.checkpoints.atomic_io import Disk, ensure_free_space, storag
 from kaggle_manager.checkpoints.contents import Shared, write_blocks
 from kaggle_manager.checkpoints.file_list import FileList
 from kaggle_manager.checkpoints.layout import TrainingTree, inside
-from kaggle_manager.checkpoints.store import CheckpointStore, warn_loudly
+from kaggle_manager.checkpoints.store import CheckpointStore, python_warning
 from kaggle_manager.errors import CheckpointNotFound, LineageMismatch
 
 
@@ -52,7 +52,7 @@ def restore_tree(
     min_step: int = 0,
     reason: str = "",
     disk: Disk | None = None,
-    warn: Callable[[str], None] = warn_loudly,
+    warn: Callable[[str], None] = python_warning,
 ) -> RestoreReport:
     """Replace `tree` by the verified content of `source`; a checkpoint that does not verify is left out.
 
@@ -85,7 +85,7 @@ def restore_tree(
         _check_lineage(found, run_id, generation, min_step, safe)
         if not reason:
             _check_not_older(found, tree, disk, safe)
-        ensure_free_space(atomic_swap.place_of(tree.root).parent, found.size, safe=safe)
+        ensure_free_space(atomic_swap.real_folder(tree.root).parent, found.size, safe=safe)
         copy_verified(found, atomic_swap.incoming(tree.root), disk)
         replaced = atomic_swap.put_in_place(tree.root, keep_replaced, disk)
     check_restored(tree, found, disk, warn)
@@ -116,7 +116,7 @@ def archive_tree(tree: TrainingTree, archive: Path, reason: str) -> Path:
     """
     disk = Disk()
     with storage_errors(f"Archiving {tree.root}", safe="the tree is here or in the archive, whole"):
-        place = atomic_swap.place_of(tree.root)
+        place = atomic_swap.real_folder(tree.root)
         atomic_swap.finish(place, disk)
         if not place.is_dir():
             raise CheckpointNotFound(f"There is no training tree at {tree.root}.")

@@ -12,8 +12,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from kaggle_manager.checkpoints.atomic_io import sha256_bytes
 from kaggle_manager.errors import UPDATE, CheckpointIncompatible, one_line
+from kaggle_manager.system.files import sha256_bytes
 
 MAX_INTEGER = 1 << 53
 """The largest integer that every JSON reader keeps exactly."""

@@ -3,10 +3,10 @@
 Promises: once a save returned, that checkpoint is found again after any crash; after the second save two valid latest
 checkpoints exist at every instant; the older is deleted only after the newer was read back from the disk and verified;
 the best model is replaced only by a strictly better one; the final model is written once for its target.
-Never does: resume from best; delete what did not verify (it goes to quarantine, loudly); take a name or a modification
-time for a fact; start from zero silently.
+Never does: resume from best; delete what did not verify (it goes to quarantine, with a warning); take a name or a
+modification time for a fact; start from zero silently.
 
-Looking and mending are two things. `find_latest_checkpoint`, `valid_checkpoints`, `best` and `final` change nothing and
+Looking and repairing are apart. `find_latest_checkpoint`, `valid_checkpoints`, `best` and `final` change nothing and
 may be called while another process saves. `recover`, `claim_latest_checkpoint` and the saves are for the one process
 that holds the tree (`tree_lock`): they alone put what is damaged into quarantine.
 """
@@ -49,7 +49,7 @@ class Facts(TypedDict, total=False):
     metrics: Mapping[str, Any]
 
 
-def warn_loudly(message: str) -> None:
+def python_warning(message: str) -> None:
     """Warn through Python's `warnings`: the default where the caller gives no other way."""
     warnings.warn(message, RuntimeWarning, stacklevel=3)
 
@@ -74,7 +74,7 @@ class CheckpointStore:
         tree: TrainingTree,
         *,
         disk: Disk | None = None,
-        warn: Callable[[str], None] = warn_loudly,
+        warn: Callable[[str], None] = python_warning,
         now: Callable[[], str] = _utc_now,
         vouched: Vouched | None = None,
     ) -> None:
@@ -145,8 +145,8 @@ class CheckpointStore:
     def claim_latest_checkpoint(self) -> Checkpoint | None:
         """As `find_latest_checkpoint`, for the process that holds the tree: an interrupted restore is finished first.
 
-        What is damaged or cannot be read is moved to quarantine with the reason, loudly, when an older checkpoint can
-        be used: the saves to come would be behind it. Else everything stays where it is, and the next call says the
+        What is damaged or cannot be read is moved to quarantine with the reason and a warning, when an older checkpoint
+        can be used: the saves to come would be behind it. Else everything stays where it is, and the next call says the
         same.
 
         Raises:
@@ -365,7 +365,7 @@ class CheckpointStore:
             replay_files.drop_unneeded(self.tree.replay, needed, self._disk)
 
     def _read_slot(self, where: Slot) -> Content | None:
-        """Return a slot's verified content, replay rows apart; a damaged one goes to quarantine, loudly.
+        """Return a slot's verified content, replay rows apart; a damaged one goes to quarantine, with a warning.
 
         Raises:
             OSError: it cannot be read, which proves no damage.

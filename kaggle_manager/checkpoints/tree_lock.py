@@ -3,7 +3,7 @@
 Two trainers in one tree would overwrite each other's replay rows and rotate each other's checkpoints away. The lock
 lies beside the tree, so it outlives a tree that is swapped, and the operating system drops it when its holder dies:
 a process that the holder forked does not hold on to it.
-What is written in it is for the message of whoever is refused; nothing is decided by it.
+What is written in it is for the message of the command that is refused; nothing is decided by it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def lock_of(tree: Path) -> Path:
 def at_work_on(tree: Path) -> str:
     """Which other process works on a tree now, in words, by what it wrote into its lock; "" for none that is known.
 
-    The lock is not tried: that would refuse it, for a moment, to whoever starts.
+    The lock is not tried: that would refuse it, for a moment, to a command that starts.
     """
     says = _written(lock_of(tree))
     if not says or (

@@ -13,8 +13,8 @@ from kaggle_manager.cli.common import JsonOption, answer, complete_section, grou
 from kaggle_manager.cli.other_trees import another_tree_may_be_meant, hint
 from kaggle_manager.cli.selection import TreeOf, as_command
 from kaggle_manager.cli.table import age, copies_table, table
-from kaggle_manager.console.formatting import size
 from kaggle_manager.errors import CheckpointCorrupt
+from kaggle_manager.system.formatting import size
 
 checkpoints = group("checkpoints", "List, check, compare, back up and convert checkpoints.")
 

@@ -14,9 +14,9 @@ import typer
 from kaggle_manager.cli.common import JsonOption, PlatformOption, WorkdirOption, print_json
 from kaggle_manager.cli.selection import as_command
 from kaggle_manager.cli.table import table
-from kaggle_manager.console.formatting import count, duration, iso, size
 from kaggle_manager.errors import ConfigError, RemoteError
 from kaggle_manager.system.command_line import command
+from kaggle_manager.system.formatting import count, duration, iso, size
 
 if TYPE_CHECKING:
     from kaggle_manager.orchestrator.clean import Leftover

@@ -13,7 +13,7 @@ from kaggle_manager.cli.common import JsonOption, answer
 from kaggle_manager.cli.other_trees import another_tree_may_be_meant
 from kaggle_manager.cli.selection import TreeOf, as_command
 from kaggle_manager.cli.table import copies_table
-from kaggle_manager.console.formatting import count, size
+from kaggle_manager.system.formatting import count, size
 
 
 @as_command

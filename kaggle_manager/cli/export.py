@@ -11,9 +11,9 @@ import typer
 from kaggle_manager.cli.common import AcceptOption, JsonOption, TrustOption, answer, print_json, reporter
 from kaggle_manager.cli.other_trees import another_tree_may_be_meant
 from kaggle_manager.cli.selection import TreeOf, as_command
-from kaggle_manager.console.formatting import count, size
 from kaggle_manager.errors import NotFound
 from kaggle_manager.system.command_line import WhichTree
+from kaggle_manager.system.formatting import count, size
 
 if TYPE_CHECKING:
     from kaggle_manager.checkpoints import RestoreReport

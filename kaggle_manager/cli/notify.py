@@ -10,8 +10,8 @@ import typer
 
 from kaggle_manager.cli.common import JsonOption, answer, group
 from kaggle_manager.cli.selection import as_command
-from kaggle_manager.console.formatting import count, iso
 from kaggle_manager.errors import ConfigError, KaggleManagerError
+from kaggle_manager.system.formatting import count, iso
 
 notify = group("notify", "Check that messages about runs arrive.")
 

@@ -19,8 +19,8 @@ from kaggle_manager.cli.common import (
 )
 from kaggle_manager.cli.other_trees import another_tree_may_be_meant
 from kaggle_manager.cli.selection import TreeOf, as_command
-from kaggle_manager.console.formatting import count
 from kaggle_manager.errors import ConfigError
+from kaggle_manager.system.formatting import count
 
 if TYPE_CHECKING:
     from kaggle_manager.checkpoints import Checkpoint

@@ -13,9 +13,9 @@ import typer
 from kaggle_manager.cli.common import AcceptOption, JsonOption, SessionOption, TrustOption, print_json, reporter
 from kaggle_manager.cli.other_trees import another_tree_may_be_meant
 from kaggle_manager.cli.selection import RunOf, Training, as_command
-from kaggle_manager.console.formatting import count
 from kaggle_manager.errors import ConfigError, NotFinished, NotFound
 from kaggle_manager.status.report import REPORT_SCHEMA
+from kaggle_manager.system.formatting import count
 
 if TYPE_CHECKING:
     from kaggle_manager.config import RunConfig

@@ -102,7 +102,7 @@ def _carry_on(
     from kaggle_manager.sweeps.loop import SweepLoop
     from kaggle_manager.sweeps.report import report_of
     from kaggle_manager.sweeps.sampler import optuna_here
-    from kaggle_manager.sweeps.study import Study, alone, experiment_of
+    from kaggle_manager.sweeps.study import Study, experiment_of, hold_sweep
     from kaggle_manager.trees.compatibility import current_identity
 
     config = of.config()
@@ -116,7 +116,7 @@ def _carry_on(
     optuna_here()
     config = of.config(scenario=table.scenario or config.section.default_scenario)
     folder = study_folder(config.state, of.section)
-    with alone(folder):
+    with hold_sweep(folder):
         stops, experiment = table.stops(config.target), experiment_of(current_identity(config))
         study = Study.begin(folder, config.scenario_name, stops, table, experiment, fresh=fresh)
         build = partial(_run_of, of)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from kaggle_manager.console.formatting import duration, size
+from kaggle_manager.system.formatting import duration, size
 
 if TYPE_CHECKING:
     from kaggle_manager.trees.backups import Copy

@@ -13,8 +13,8 @@ import typer
 from kaggle_manager.cli.common import JsonOption, answer, libraries_needed_for
 from kaggle_manager.cli.other_trees import another_tree_may_be_meant
 from kaggle_manager.cli.selection import TreeOf, as_command
-from kaggle_manager.console.formatting import count
 from kaggle_manager.integrations import Tracker
+from kaggle_manager.system.formatting import count
 
 
 @as_command

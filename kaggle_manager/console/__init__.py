@@ -1,1 +1,1 @@
-"""What a terminal shows: lines, the live line, transfers, numbers in words. Imports `errors` alone."""
+"""What a terminal shows: lines, the live line, transfers, checks. Imports `errors` and `system`."""

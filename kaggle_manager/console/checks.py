@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kaggle_manager.console.formatting import count
 from kaggle_manager.console.reporter import Reporter
+from kaggle_manager.system.formatting import count
 
 WARNS = "WARNING: "
 """What a detail says anywhere in it where its check warns."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from kaggle_manager.console.formatting import duration
 from kaggle_manager.errors import one_line
+from kaggle_manager.system.formatting import duration
 
 # Drawings a second: as often as the time on it changes, for 5 CPU-seconds in 12 h (scripts/benchmarks/watch_cost.py).
 FRAMES_PER_S = 1

@@ -1,4 +1,4 @@
-"""The output of a run while it goes on: plain lines in a pipe, one live line below them on a terminal.
+"""The output of a run while it continues: plain lines in a pipe, one live line below them on a terminal.
 
 Text from a kernel is shown as it is, never interpreted as markup and stripped of control characters, so a log cannot
 drive the terminal. Nothing a console cannot show ends the program.

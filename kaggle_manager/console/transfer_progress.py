@@ -11,9 +11,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from kaggle_manager.console.formatting import count, duration, size
 from kaggle_manager.console.live_line import SEPARATOR
 from kaggle_manager.console.reporter import PLAIN_INTERVAL_S, Reporter
+from kaggle_manager.system.formatting import count, duration, size
 
 # The speed shown is that of the last WINDOW_S; it is shown every SHOW_EVERY_S at most.
 WINDOW_S = 10.0

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from kaggle_manager.console.formatting import count
 from kaggle_manager.dashboard.charts import Series, figure, line_chart
 from kaggle_manager.dashboard.components import folded_table, lasted, legend, score, states_of, steps, table
 from kaggle_manager.dashboard.curves import Points, smoothed
@@ -16,6 +15,7 @@ from kaggle_manager.dashboard.markup import Child, Markup, h, join
 from kaggle_manager.dashboard.run_page import EVALUATIONS_LISTED, SMOOTHED_EPISODES
 from kaggle_manager.dashboard.view import RunView
 from kaggle_manager.errors import KaggleManagerError, NotFound
+from kaggle_manager.system.formatting import count
 from kaggle_manager.trees.compare import Side, compare_sides, side_of
 
 # As many as the style sheet has colours and dashes for.

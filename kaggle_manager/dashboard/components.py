@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import quote
 
-from kaggle_manager.console.formatting import duration, epoch, iso
 from kaggle_manager.dashboard.groups import Group
 from kaggle_manager.dashboard.markup import Child, Markup, h, join
 from kaggle_manager.status.overview import ORDER
 from kaggle_manager.status.report import RunReport
+from kaggle_manager.system.formatting import duration, epoch, iso
 
 NONE = "–"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from kaggle_manager.console.formatting import count, epoch
 from kaggle_manager.dashboard.charts import Mark, Series, figure, line_chart
 from kaggle_manager.dashboard.components import (
     NONE,
@@ -32,6 +31,7 @@ from kaggle_manager.dashboard.markup import Child, Markup, h, join
 from kaggle_manager.dashboard.means import FEWEST_FOR_INTERVAL, Mean, means_of
 from kaggle_manager.status.report import RunReport
 from kaggle_manager.sweeps.report import SweepReport, TrialReport
+from kaggle_manager.system.formatting import count, epoch
 
 # Of a sweep, the best trials by their own colours.
 TRIALS_TOLD = 5

@@ -13,7 +13,6 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from kaggle_manager.checkpoints import TrainingTree
-from kaggle_manager.console.formatting import count, training
 from kaggle_manager.dashboard.curves import Points
 from kaggle_manager.errors import KaggleManagerError
 from kaggle_manager.protocol.document import first_problem
@@ -21,6 +20,7 @@ from kaggle_manager.sections.trial import STUDY_FILE, study_folder
 from kaggle_manager.status.report import RunReport
 from kaggle_manager.sweeps.report import SweepReport, is_over, report_of
 from kaggle_manager.sweeps.study import Study, sweep_command
+from kaggle_manager.system.formatting import count, training
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from kaggle_manager.console.formatting import epoch
 from kaggle_manager.runs.budget import WEEK_S
-from kaggle_manager.status.report import RunReport, SessionSummary
-
-LIVE = ("queued", "running", "downloading")
+from kaggle_manager.status.report import LIVE, RunReport, SessionSummary
+from kaggle_manager.system.formatting import epoch
 
 
 @dataclass(frozen=True)
-class Quota:
+class QuotaAsked:
     """Accelerator time left of the week, in seconds, when it was last asked for."""
 
     asked_at: str
@@ -42,7 +40,7 @@ class Account:
     owner: str
     live: int
     week_s: float
-    quota: Quota | None
+    quota: QuotaAsked | None
 
 
 def live_sessions(reports: Iterable[RunReport]) -> list[list[RunReport]]:
@@ -72,7 +70,7 @@ def _session_key(run: RunReport, session: SessionSummary) -> tuple[str, ...]:
 
 
 def accounts(
-    reports: Sequence[RunReport], owners: Mapping[str, str], quotas: Mapping[str, Quota], now: float
+    reports: Sequence[RunReport], owners: Mapping[str, str], quotas: Mapping[str, QuotaAsked], now: float
 ) -> list[Account]:
     """The accounts that these runs train on.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kaggle_manager.console.formatting import count, duration, epoch, size
 from kaggle_manager.dashboard.charts import Mark, Series, figure, line_chart
 from kaggle_manager.dashboard.components import (
     NONE,
@@ -26,6 +25,7 @@ from kaggle_manager.dashboard.markup import Child, Markup, h, join
 from kaggle_manager.dashboard.session_table import sessions_part
 from kaggle_manager.dashboard.view import RunView
 from kaggle_manager.system.command_line import quoted
+from kaggle_manager.system.formatting import count, duration, epoch, size
 from kaggle_manager.trees.inspect import CheckpointView
 
 # Beyond these numbers dots hide their line, and a table is too long to read: `/api/runs/ID` has them all.

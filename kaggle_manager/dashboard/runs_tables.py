@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from kaggle_manager.console.formatting import count
 from kaggle_manager.dashboard.components import (
     NONE,
     RUN_HEADS,
@@ -20,6 +19,7 @@ from kaggle_manager.dashboard.groups import Group
 from kaggle_manager.dashboard.live import session_time
 from kaggle_manager.dashboard.markup import Child, Markup, h, join
 from kaggle_manager.status.report import RunReport
+from kaggle_manager.system.formatting import count
 
 # Later rows are collapsed.
 RUNS_SHOWN = 15

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from kaggle_manager.console.formatting import count, duration, epoch
 from kaggle_manager.dashboard.charts import Bar, timeline
 from kaggle_manager.dashboard.components import NONE, folded_table, lasted, legend, table, when
 from kaggle_manager.dashboard.markup import Child, Markup, h, join
 from kaggle_manager.dashboard.view import RunView
 from kaggle_manager.status.report import SessionSummary
+from kaggle_manager.system.formatting import count, duration, epoch
 
 # Earlier sessions than these are collapsed.
 SESSIONS_SHOWN = 12

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from kaggle_manager.console.formatting import count, epoch
 from kaggle_manager.dashboard.components import NONE, Links, lasted, state_word, states, steps, table, when
 from kaggle_manager.dashboard.groups import Group
 from kaggle_manager.dashboard.live import Account, live_sessions
 from kaggle_manager.dashboard.markup import Child, Markup, h, join
 from kaggle_manager.status.report import RunReport
+from kaggle_manager.system.formatting import count, epoch
 
 
 def waiting_for_user(reports: Sequence[RunReport], groups: Sequence[Group]) -> str:

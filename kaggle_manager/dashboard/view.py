@@ -1,7 +1,7 @@
 """What the page shows, as values: the runs of a state folder, from the journal and the training trees alone.
 
 Promises: numbers are those of `status`; nothing is written; what cannot be read is a sentence in
-`problems`, and everything else is still there. Never asks a platform, and never believes a tree of another run.
+`problems`, and everything else is still there. Never asks a platform, and never trusts a tree of another run.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ from typing import Any
 
 from kaggle_manager.checkpoints import TrainingTree
 from kaggle_manager.config import workdir_of
-from kaggle_manager.console.formatting import epoch
 from kaggle_manager.dashboard.curves import Curve, CurveReader, Points
 from kaggle_manager.dashboard.groups import Group, GroupView, groups_of, sweeps_in
-from kaggle_manager.dashboard.live import Account, Quota, accounts
+from kaggle_manager.dashboard.live import Account, QuotaAsked, accounts
 from kaggle_manager.dashboard.logs import LogTail, read_log
 from kaggle_manager.dashboard.sessions import SessionLink, session_links
 from kaggle_manager.dashboard.verification import Looked, Verifier
@@ -34,6 +33,7 @@ from kaggle_manager.status.overview import Overview, overview
 from kaggle_manager.status.report import RunReport
 from kaggle_manager.sweeps.report import SweepReport
 from kaggle_manager.system.command_line import command
+from kaggle_manager.system.formatting import epoch
 from kaggle_manager.trees.inspect import newest_of_run
 
 DOWNLOADS, ARCHIVE, REPLACED = "downloads", "archive", "replaced"
@@ -82,7 +82,7 @@ class RunView:
     curve: Curve
     looked: Looked
     waits: tuple[Wait, ...]
-    quota: Quota | None
+    quota: QuotaAsked | None
     forecasts: tuple[EarlierForecast, ...]
     forecast_error: float | None
     identity: Mapping[str, Any]
@@ -278,9 +278,9 @@ def _waits(events: Sequence[Mapping[str, Any]]) -> tuple[Wait, ...]:
     return tuple(Wait(epoch(event["at"]), event["detail"]["until"], event["detail"]["why"]) for event in found)
 
 
-def _quota(event: Mapping[str, Any]) -> Quota:
+def _quota(event: Mapping[str, Any]) -> QuotaAsked:
     detail = event["detail"]
-    return Quota(event["at"], detail["left_s"], detail["total_s"], detail.get("refresh_at"))
+    return QuotaAsked(event["at"], detail["left_s"], detail["total_s"], detail.get("refresh_at"))
 
 
 def _forecasts(sessions: Sequence[SessionRow], events: Sequence[Mapping[str, Any]]) -> list[EarlierForecast]:

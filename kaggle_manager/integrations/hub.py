@@ -86,7 +86,7 @@ def publish_model(
         film: makes the video.
         private: whether a repository that is made is.
         now: seconds since the epoch.
-        tell: told, in a line, what goes on.
+        tell: told, in a line, what happens.
 
     Raises:
         AuthError: there is no token to publish with.

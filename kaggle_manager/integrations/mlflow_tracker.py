@@ -15,12 +15,12 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from kaggle_manager.checkpoints.atomic_io import sha256_bytes
 from kaggle_manager.checkpoints.sealed_json import canonical
-from kaggle_manager.console.formatting import epoch
 from kaggle_manager.integrations.sent import Sent
 from kaggle_manager.integrations.service_errors import answers_of, without_secrets
 from kaggle_manager.integrations.tracked import TrackedRun
+from kaggle_manager.system.files import sha256_bytes
+from kaggle_manager.system.formatting import epoch
 
 EXPERIMENT_VARIABLE = "MLFLOW_EXPERIMENT_NAME"
 RUN_TAG, LINEAGE_TAG = "kaggle_manager.run_id", "kaggle_manager.lineage_sha256"
@@ -124,7 +124,7 @@ def _send_words(client: Any, there: Any, run: TrackedRun) -> bool:
 
 
 def _set_status(client: Any, there: Any, run: TrackedRun) -> bool:
-    """Say whether the run goes on; whether the server said otherwise."""
+    """Say whether the run continues; whether the server said otherwise."""
     status = _STATUS[run.outcome]
     if status == there.status:
         return False

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from kaggle_manager.checkpoints import Manifest
-from kaggle_manager.console.formatting import count, duration
 from kaggle_manager.sections.hyperparameters import SB3, SB3_CONTRIB
 from kaggle_manager.status.report import RunReport
+from kaggle_manager.system.formatting import count, duration
 from kaggle_manager.trees.evaluations import Evaluation
 
 SCHEMA = 1

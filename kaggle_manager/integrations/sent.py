@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Sent:
-    """What a tracker has of a run now.
+    """What one call has sent to a tracker.
 
     Attributes:
         tracked_as: the id of the run there.

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_manager.checkpoints import Disk
-from kaggle_manager.checkpoints.atomic_io import remove_tree, sha256_bytes, storage_errors, write_atomic
+from kaggle_manager.checkpoints.atomic_io import remove_tree, storage_errors, write_atomic
 from kaggle_manager.checkpoints.sealed_json import canonical
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.integrations.sent import Sent
 from kaggle_manager.integrations.service_errors import answers_of, without_secrets
 from kaggle_manager.integrations.tracked import OF_SESSIONS, TrackedRun
+from kaggle_manager.system.files import sha256_bytes
 
 PROJECT_VARIABLE, MODE_VARIABLE = "WANDB_PROJECT", "WANDB_MODE"
 LINEAGE_FILE = "lineage.json"

@@ -88,7 +88,7 @@ class Blobs:
                         raise bad_request("More bytes than the upload announced.")
                     stream.write(chunk)
             except ClientDisconnect:
-                return  # What arrived is kept: the client asks how much, and goes on from there.
+                return  # What arrived is kept: the client asks how much, and continues from there.
 
     def _progress(self, path: Path, length: int) -> Response:
         arrived = path.stat().st_size

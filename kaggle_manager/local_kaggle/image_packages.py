@@ -1,6 +1,6 @@
 """The distributions of Kaggle's image, by name: `image_packages.txt`, a snapshot from public image repositories.
 
-Kaggle's image of today may differ. Names decide what a session is taken to have; versions are for whoever compares.
+Kaggle's image of today may differ. Names decide what a session is taken to have; versions are for those who compare.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from typing import IO, Any, NamedTuple
 from kaggle_manager.local_kaggle import disk, sandbox
 from kaggle_manager.local_kaggle.faults import session_faults
 from kaggle_manager.system import process_group
+from kaggle_manager.system.files import size_below
 
 # What users report of a session past its limit, with the state of one that was cancelled.
 TIMED_OUT = "Your notebook was stopped because it exceeded the max allowed execution duration."
@@ -74,18 +75,6 @@ class Log:
             self.write(stream_name, pending)
 
 
-def size_of(folder: Path) -> int:
-    """Bytes of all regular files below `folder`; what vanishes meanwhile counts as nothing."""
-    total = 0
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += os.lstat(os.path.join(parent, name)).st_size  # noqa: PTH118 - hot and allocation-free
-            except FileNotFoundError:
-                continue
-    return total
-
-
 class End(NamedTuple):
     """How a session ended."""
 
@@ -114,12 +103,12 @@ def _watch(process: subprocess.Popen[bytes], order: dict[str, Any]) -> End:
         if now >= deadline:
             return End("CANCEL_ACKNOWLEDGED", TIMED_OUT, True)
         if now >= next_size_check:
-            if size_of(session / "working") > output_bytes:
+            if size_below(session / "working") > output_bytes:
                 return End("ERROR", too_large)
             next_size_check = now + _SIZE_CHECK_S
     if process.returncode != 0:
         return End("ERROR", f"The kernel ended with exit code {process.returncode}.")
-    if size_of(session / "working") > output_bytes:
+    if size_below(session / "working") > output_bytes:
         return End("ERROR", too_large)
     return End("COMPLETE")
 

@@ -1,7 +1,7 @@
 """What a kernel asks to have mounted, and what of it exists.
 
-A source that cannot be mounted is dropped and reported, and the push goes on without it, as on Kaggle. What is mounted
-appears in both layouts: `datasets/<owner>/<slug>`, `notebooks/<owner>/<slug>`, `competitions/<name>` or
+A source that cannot be mounted is dropped and reported, and the push continues without it, as on Kaggle. What is
+mounted appears in both layouts: `datasets/<owner>/<slug>`, `notebooks/<owner>/<slug>`, `competitions/<name>` or
 `models/<owner>/<model>/<framework>/<variation>/<version>`; and the same without its first two (of a competition: its
 first) names.
 """

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from kaggle_manager.config import RunConfig
-from kaggle_manager.console.formatting import epoch, for_people
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import Interrupted, KaggleManagerError, QuotaError
 from kaggle_manager.orchestrator.manager import ValidationKaggleManager
@@ -21,11 +20,11 @@ from kaggle_manager.orchestrator.start import SharedSession
 from kaggle_manager.runs.lanes import SOON_S, shared_by
 from kaggle_manager.runs.slots import Candidate, who_starts
 from kaggle_manager.status.overview import Overview, by_urgency
-from kaggle_manager.status.report import RunReport
+from kaggle_manager.status.report import LIVE, RunReport
+from kaggle_manager.system.formatting import epoch, for_people
 
 # Between two rounds: brisk while something changes, slow while nothing does.
 FIRST_PAUSE_S, LONGEST_PAUSE_S, GROWTH = 1.0, 60.0, 1.5
-LIVE = ("queued", "running", "downloading")
 
 
 @dataclass
@@ -33,7 +32,7 @@ class Member:
     """One run of a campaign: what it trains, where it stood last, and what ended it.
 
     Attributes:
-        pause_at: a step at which it is over for now; its target stays what it is. None: it goes on to its target.
+        pause_at: a step at which it is over for now; its target stays what it is. None: it continues to its target.
         not_before: no session of it is started before this time, in seconds since the epoch.
         warned: what was said of it last, and is not said again.
     """

@@ -1,7 +1,7 @@
 """What runs that are over have left on the platform: found, and deleted where the user says so.
 
 Every deletion is decided anew right before it, under the lock of its run, and stands alone: killed anywhere, the same
-command goes on. Never deletes what a run that is not over may need, nor the only copy of what a run has trained.
+command continues. Never deletes what a run that is not over may need, nor the only copy of what a run has trained.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import Literal
 
 from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
 from kaggle_manager.checkpoints.tree_lock import hold_tree
-from kaggle_manager.console.formatting import iso
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import AuthError, Busy, KaggleManagerError, NotFound, NoVersionShown, RemoteError
 from kaggle_manager.orchestrator.first_push import EMPTY_AFTER_S, EMPTY_LOOKS, after
@@ -38,6 +37,7 @@ from kaggle_manager.sessions.bundle import order_of
 from kaggle_manager.sessions.connection import Connection
 from kaggle_manager.sessions.gone import cleaned_note
 from kaggle_manager.sessions.launch import kernel_names, tree_dataset, version_of
+from kaggle_manager.system.formatting import iso
 from kaggle_manager.system.scratch import scratch_folder
 from kaggle_manager.trees.backups import is_kept_here
 
@@ -262,7 +262,7 @@ class Cleaner:
         return f"no copy of step {step:,} of run {row.run_id} verifies here: this may be the only one"
 
     def _at_work(self, row: RunRow, sessions: Sequence[SessionRow], slug: str) -> str:
-        """Why a session of this kernel may be needed: it may be at work, or of another machine that goes on with it."""
+        """Why a session of this kernel may be needed: it may be at work, or of another machine that continues it."""
         for session in self._journal.open_at(f"{row.owner}/{slug}"):  # of another run, which shares it
             return f"session {session.generation} of run {session.run_id} was never brought home"
         client = self._asked
@@ -332,7 +332,7 @@ def _has_wheels(thing: Belonging) -> bool:
 
 
 def _has_no_next_name(row: RunRow) -> bool:
-    """Whether a run that goes on needs the kernel of its own name deleted: it has no version, and no name follows."""
+    """Whether a run that continues needs the kernel of its own name deleted: it has no version, and no name follows."""
     looks = row.settings.get("shown_empty") or {"lasted_s": 0.0, "looks": 0}
     looked_for_long = looks["lasted_s"] >= EMPTY_AFTER_S and looks["looks"] >= EMPTY_LOOKS
     is_empty = row.settings.get("refused") == row.slug or looked_for_long

@@ -1,7 +1,7 @@
 """The outermost boundary of a command that carries a run on: alone with it, and every error typed, told and noted.
 
 Whatever ends the command leaves here as an error of `errors.py`. What needs the user is sent as a message, once until
-something goes on (see `told`); what time alone may help is noted, and sent when it has lasted for a day.
+something continues (see `told`); what time alone may help is noted, and sent when it has lasted for a day.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from kaggle_manager.config import RunConfig, state_folder
-from kaggle_manager.console.formatting import iso
 from kaggle_manager.errors import Busy, Interrupted, KaggleManagerError, QuotaError, StorageError
 from kaggle_manager.notify.notifier import Notifier
 from kaggle_manager.orchestrator import notifications
@@ -20,6 +19,7 @@ from kaggle_manager.orchestrator.told import ToldFiles, cause_of
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.run_state import RunState
 from kaggle_manager.sections.project import STATE_FOLDER, find_project, get_section
+from kaggle_manager.system.formatting import iso
 from kaggle_manager.trees.current_run import current_run
 
 

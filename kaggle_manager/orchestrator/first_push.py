@@ -46,7 +46,7 @@ class NoNameFree(Exception):
     """Every name of the run is that of an empty kernel; the journal says until when to wait."""
 
 
-def place_of(run: RunContext, slug: str) -> str:
+def page_of(run: RunContext, slug: str) -> str:
     """Where the user finds the sessions of this name."""
     return run.connection.client.page(run.row.owner, slug) or f"{run.row.owner}/{slug}"
 
@@ -175,7 +175,7 @@ def leave_empty(run: RunContext, shown: NoVersionShown, session: SessionRow | No
                 f"version there. It counts as empty when it has looked so for an hour ({lasted_s / 60:.0f} minutes so "
                 "far).",
                 safe="nothing is pushed before that is known",
-                next_step=f"nothing: the same command continues; or delete {place_of(run, row.slug)} if it has no "
+                next_step=f"nothing: the same command continues; or delete {page_of(run, row.slug)} if it has no "
                 "version, and run the same command again",
             )
     take_next(run, session)
@@ -197,7 +197,7 @@ def take_next(run: RunContext, session: SessionRow | None = None) -> None:
         if following is None:
             run.state.change_settings(**NOTHING_KNOWN | {"refused": row.slug})
             clean = command("clean", "--yes", workdir=workdir_of(run.config.state))
-            pages = ", ".join(place_of(run, slug) for slug in (*names, row.slug))
+            pages = ", ".join(page_of(run, slug) for slug in (*names, row.slug))
             run.postpone(
                 NO_NAME,
                 f"The platform refused the first push of every name of run {row.run_id}, and keeps a kernel without a "

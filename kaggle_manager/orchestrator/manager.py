@@ -1,6 +1,6 @@
 """`ValidationKaggleManager`: what a user asks of a run, each under its lock; `passes` carries it on.
 
-It promises that a run reaches its target whatever a single session does, that no generation is pushed twice, and that
+It promises that a run reaches its target whatever a single session does, that no session is pushed twice, and that
 the local training tree only ever changes by a verified, complete restore. It never starts from zero unless asked
 (`fresh`) or unless there is nothing to continue, and keeps every tree it replaces as a copy (see `trees.backups`).
 
@@ -18,7 +18,6 @@ from typing import Any
 
 from kaggle_manager.checkpoints import RestoreReport
 from kaggle_manager.config import RunConfig, build_config
-from kaggle_manager.console.formatting import iso
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import (
     NotFound,
@@ -48,6 +47,7 @@ from kaggle_manager.sessions.watch import watch
 from kaggle_manager.status.report import RunReport
 from kaggle_manager.status.run_status import describe_run
 from kaggle_manager.system.accelerators import runs_on
+from kaggle_manager.system.formatting import iso
 from kaggle_manager.trees.current_run import current_run
 from kaggle_manager.trees.recover import put_back
 
@@ -390,8 +390,8 @@ def _as_started(config: RunConfig, journal: Journal, *, also_finished: bool) -> 
     """With the target, the session limit and the platform of the run of this tree; a fresh one has none yet.
 
     Args:
-        also_finished: what is finished stays so, as for a `tick` that nobody watches; else it goes on to the target of
-            its section.
+        also_finished: what is finished stays so, as for a `tick` that nobody watches; else it continues to the target
+            of its section.
     """
     known = None if config.fresh else current_run(config, journal)
     if known is None or (known.finished_at is not None and not also_finished):

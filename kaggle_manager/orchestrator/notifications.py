@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from kaggle_manager.config import RunConfig
-from kaggle_manager.console.formatting import duration, epoch, for_people
 from kaggle_manager.errors import CheckpointIncompatible, Diverged, KaggleManagerError, RemoteError
 from kaggle_manager.notify.notifier import Delivery, Notifier, Occasion
 from kaggle_manager.orchestrator.run_context import RunContext
@@ -13,6 +12,7 @@ from kaggle_manager.orchestrator.told import cause_of
 from kaggle_manager.runs.rows import RunRow
 from kaggle_manager.runs.run_state import RunState
 from kaggle_manager.sessions.outcome import Outcome
+from kaggle_manager.system.formatting import count, duration, epoch, for_people
 
 # A forecast that moved by less than this, or by less than this share of what is left, has not slipped.
 SLIP_S, SLIP_SHARE = 6 * 3600.0, 0.2
@@ -42,8 +42,7 @@ def run_finished(notifier: Notifier, config: RunConfig, run: RunState) -> None:
 
 
 def why_finished(run: RunState) -> str:
-    sessions = run.totals.count
-    return f"{run.what_is_done}, over {sessions} session{'s' * (sessions != 1)}"
+    return f"{run.what_is_done}, over {count(run.totals.count, 'session')}"
 
 
 def command_ended(

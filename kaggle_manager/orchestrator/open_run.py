@@ -1,6 +1,6 @@
 """Which run a command continues: one training tree is one lineage, started anew only when asked.
 
-An unfinished run of the same tree goes on. A finished one, or a tree trained elsewhere, is continued towards the new
+An unfinished run of the same tree continues. A finished one, or a tree trained elsewhere, is continued towards the new
 target under its own run id, also on another platform. `fresh`, and a new quick run, set the old tree aside first, with
 its replay; nothing is deleted.
 """
@@ -16,7 +16,6 @@ from typing import Any
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, TrainingTree, archive_tree
 from kaggle_manager.checkpoints.manifest import Manifest
 from kaggle_manager.config import FROM_RUN, FROM_SECTION, RunConfig
-from kaggle_manager.console.formatting import epoch
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import ConfigError, NotFound, NoVersionShown
 from kaggle_manager.protocol.file_names import TREE_FOLDER
@@ -29,6 +28,7 @@ from kaggle_manager.sessions.launch import kernel_names, kernel_of, version_of
 from kaggle_manager.sessions.metrics import progress_of
 from kaggle_manager.sessions.reconcile import find_named
 from kaggle_manager.status.run_status import which_tree
+from kaggle_manager.system.formatting import epoch
 from kaggle_manager.trees.backups import within_limit
 from kaggle_manager.trees.inspect import look_at, newest_of_run
 from kaggle_manager.trees.recover import head_of, is_there, set_aside
@@ -123,7 +123,7 @@ def open_run(
     if head is not None and config.target < min(head.step, head.manifest.target):
         _allow_less(config, store, head, reporter)
     if unfinished is not None and head is not None and head.manifest.lineage.run_id != unfinished.run_id:
-        # Somebody put another training's tree here. The tree is the truth: its lineage goes on.
+        # Somebody put another training's tree here. The tree is the truth: its lineage continues.
         _refuse_while_alive(config, connection, journal, unfinished, at)
         _name_left_behind(config, journal, unfinished, reporter)
         reporter.warn(f"the tree is of run {head.manifest.lineage.run_id}: run {unfinished.run_id} is given up")
@@ -170,7 +170,7 @@ def _allow_less(config: RunConfig, store: CheckpointStore, head: Checkpoint, rep
 
 
 def _saved_step(journal: Journal, config: RunConfig, unfinished: RunRow | None) -> int:
-    """What the journal knows to have been saved in this tree by the lineage that goes on; 0 for a new one."""
+    """What the journal knows to have been saved in this tree by the lineage that continues; 0 for a new one."""
     if unfinished is None and (config.fresh or config.quick):
         return 0
     last = unfinished or journal.run_of(config.tree)

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kaggle_manager.config import RunConfig
-from kaggle_manager.console.formatting import for_people
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import (
     NotFound,
@@ -24,9 +23,10 @@ from kaggle_manager.errors import (
 )
 from kaggle_manager.notify.notifier import Notifier
 from kaggle_manager.orchestrator import close, notifications, stop_early
-from kaggle_manager.orchestrator.close import check_quick_run, describe_tree
+from kaggle_manager.orchestrator.forecast import note_forecast
 from kaggle_manager.orchestrator.image import note_image
 from kaggle_manager.orchestrator.push import push_generation, reconcile
+from kaggle_manager.orchestrator.quick_run import check_quick_run
 from kaggle_manager.orchestrator.restore import (
     check_compatible,
     check_finished,
@@ -37,6 +37,8 @@ from kaggle_manager.orchestrator.restore import (
 from kaggle_manager.orchestrator.run_context import RunContext
 from kaggle_manager.orchestrator.start import SharedSession
 from kaggle_manager.orchestrator.stop import end_if_stopped
+from kaggle_manager.orchestrator.tree_lines import describe_tree
+from kaggle_manager.orchestrator.trouble import raise_trouble
 from kaggle_manager.platforms.platform import SessionRef, SessionStatus
 from kaggle_manager.protocol.events import session_tag
 from kaggle_manager.runs import lifecycle
@@ -52,12 +54,13 @@ from kaggle_manager.sessions.received import forget_list, keep_list, received
 from kaggle_manager.sessions.stored_log import LOG_FILE
 from kaggle_manager.status.report import RunReport
 from kaggle_manager.status.run_status import describe_run
+from kaggle_manager.system.formatting import for_people
 from kaggle_manager.trees.recover import best_is_lost
 
 # The platform's trouble is waited out: so long at first, twice as long each time, and given up after a day of it.
 TROUBLE_WAIT_S, TROUBLE_LONGEST_S = 30.0, 900.0
 # What was refused is downloaded again: after this long at first, twice as long each time, and so often in all. After so
-# many refusals, what is listed of a session without a last word is taken, even if its log names more than that.
+# many refusals, what is listed of a session without a result is taken, even if its log names more than that.
 REFUSED_WAIT_S, REFUSED_LONGEST_S, REFUSALS_TO_SETTLE, REFUSALS_TO_GIVE_UP = 60.0, 900.0, 3, 5
 # A session is watched for so long at a time; when no status can be read at the end of it, the connection is made anew.
 WATCH_S = 600.0
@@ -148,7 +151,7 @@ class Passes:
             case lifecycle.Finish():
                 return self._finish(run)
             case lifecycle.Stop():
-                close.stop(run, end)
+                raise_trouble(run, end)
             case lifecycle.Push():
                 pass  # it was left out, and may meet the same trouble again
             case _:
@@ -167,7 +170,7 @@ class Passes:
         parent = run.head()
         accepted = "" if parent is None else check_compatible(run, parent)
         self.check_before_push(run.config, run.reporter, parent.manifest.identity if parent and accepted else None)
-        close.note_forecast(run, generation, run.config.target - (parent.step if parent else 0))
+        note_forecast(run, generation, run.config.target - (parent.step if parent else 0))
         notifications.forecast_slipped(self.notifier, run)
         push_generation(run, generation, parent, accepted, shared)
 
@@ -250,9 +253,9 @@ class Passes:
 
     @contextmanager
     def _refusing(self, run: RunContext, session: SessionRow) -> Iterator[None]:
-        """What a session left is believed, or refused and downloaded again after a wait, which needs nobody.
+        """What a session left is accepted, or refused and downloaded again after a wait, which needs nobody.
 
-        Refused again and again, the session is given up: the run goes on from the tree that is here, as after a crash.
+        Refused again and again, the session is given up: the run continues from the tree here, as after a crash.
         """
         try:
             yield

@@ -37,15 +37,16 @@ from kaggle_manager.orchestrator.run_context import RunContext
 from kaggle_manager.orchestrator.start import Ask, SharedSession, start_session
 from kaggle_manager.orchestrator.wheels import mountable_wheels
 from kaggle_manager.platforms.platform import SessionRef
+from kaggle_manager.protocol.launch_order import LaunchOrder
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.retry_policy import FailureKind
 from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sections.inputs import LOCAL_FOLDER, Input
 from kaggle_manager.sessions import launch
-from kaggle_manager.sessions import reconcile as lost_push
 from kaggle_manager.sessions.bundle import Bundle, build_bundle, describe, render_script
-from kaggle_manager.sessions.inputs import settle_inputs
+from kaggle_manager.sessions.inputs import SettledInput, settle_inputs
 from kaggle_manager.sessions.preflight import lanes_that_fit
+from kaggle_manager.sessions.reconcile import check_not_elsewhere, look_for_push, unknown_session
 from kaggle_manager.trees.compatibility import check_inputs_here
 
 # Waits before the next look; each is doubled up to its longest, and none costs an attempt.
@@ -88,14 +89,7 @@ def push_generation(
     bundle = build_bundle(config.project_root, config.section)
     plan = run.plan
     who = vouching(run, parent) if parent else ""
-    trained_on = (parent.manifest.identity.get("inputs") or {}) if parent else {}
-    asked = config.section.inputs_of(config.scenario_name)
-    inputs = settle_inputs(client, asked, trained_on, reporter.warn, run.accepted_inputs)
-    newer = {each.input.name: (trained_on.get(each.input.name), each.input.version) for each in inputs}
-    others = [f"input {name}" for name, (then, now) in newer.items() if None not in (then, now) and then != now]
-    accepted = ", ".join(dict.fromkeys(filter(None, [*accepted.split(", "), *others]))) if parent else ""
-    if parent is not None and run.connection.platform == "local":
-        _check_files_here(run, parent, [each.input for each in inputs])
+    inputs, accepted = _settled_inputs(run, parent, accepted)
     try:
         newest, row = first_push.newest_kernel(run), run.row  # which may have another name now
     except first_push.NoNameFree:
@@ -126,7 +120,7 @@ def push_generation(
     )
     reporter.line(f"  {describe(bundle, render_script(bundle, order.as_json(), client.limits().source_bytes))}")
     known = run.state.journal.versions(row.run_id, row.address)
-    if found := lost_push.unknown_session(row, newest, reached=generation - 1, known=known, at=run.now()):
+    if found := unknown_session(row, newest, reached=generation - 1, known=known, at=run.now()):
         with run.state.together():
             run.state.add_session(found)
             run.note("adopted", found.generation, version=found.version)
@@ -138,26 +132,8 @@ def push_generation(
         return
     if lead is None and not room.is_there(run, is_first=newest is None):
         return
-    session = SessionRow(
-        run_id=row.run_id,
-        generation=generation,
-        stage=Stage.INTENDED,
-        parent_sha256=parent.manifest.sha256 if parent else None,
-        min_step=parent.step if parent else 0,
-        bundle_sha256=bundle.sha256,
-        baseline_version=lead.baseline_version if lead else newest[0].id if newest else "",
-        started_at=run.now(),
-        facts={
-            "address": lead.address if lead else row.address,
-            "pool": run.pool,
-            **({"lane": order.lane} if shared else {}),
-            **({"led_by": f"{lead.run_id}/{lead.generation}"} if lead else {}),
-            "vouched_by": who,
-            "target": order.target,
-            "image_asked": image,
-            "planned": {"timeout_s": plan.timeout_s, "deadline_s": plan.deadline_s, "steps": plan.steps},
-        },
-    )
+    baseline = lead.baseline_version if lead else newest[0].id if newest else ""
+    session = _row_of(run, order, bundle, parent, lead, baseline=baseline, vouched_by=who)
     with run.state.together():
         run.state.refresh()
         if run.row.stop_asked:  # while the tree was sent
@@ -170,7 +146,62 @@ def push_generation(
             run.note("changes_accepted", generation, step=session.min_step, what=accepted)
     if run.was_unanswered(generation):  # Kaggle may show a push late, and elsewhere
         _check_not_elsewhere(run, session)
-    ask = Ask(run, session, bundle, order, inputs, plan.timeout_s)
+    _start(Ask(run, session, bundle, order, inputs, plan.timeout_s), shared, was_uncertain=was_uncertain)
+
+
+def _settled_inputs(run: RunContext, parent: Checkpoint | None, accepted: str) -> tuple[Sequence[SettledInput], str]:
+    """What the session gets as input data, and what is accepted of changes, newer versions of that data among it."""
+    config = run.config
+    trained_on = (parent.manifest.identity.get("inputs") or {}) if parent else {}
+    asked = config.section.inputs_of(config.scenario_name)
+    inputs = settle_inputs(run.connection.client, asked, trained_on, run.reporter.warn, run.accepted_inputs)
+    if parent is None:
+        return inputs, ""
+    newer = {each.input.name: (trained_on.get(each.input.name), each.input.version) for each in inputs}
+    others = [f"input {name}" for name, (then, now) in newer.items() if None not in (then, now) and then != now]
+    if run.connection.platform == "local":
+        _check_files_here(run, parent, [each.input for each in inputs])
+    return inputs, ", ".join(dict.fromkeys(filter(None, [*accepted.split(", "), *others])))
+
+
+def _row_of(
+    run: RunContext,
+    order: LaunchOrder,
+    bundle: Bundle,
+    parent: Checkpoint | None,
+    lead: SessionRow | None,
+    *,
+    baseline: str,
+    vouched_by: str,
+) -> SessionRow:
+    """The session as it is intended. `lead` is that of the run which a shared one was begun for."""
+    plan = run.plan
+    return SessionRow(
+        run_id=run.row.run_id,
+        generation=order.generation,
+        stage=Stage.INTENDED,
+        parent_sha256=parent.manifest.sha256 if parent else None,
+        min_step=parent.step if parent else 0,
+        bundle_sha256=bundle.sha256,
+        baseline_version=baseline,
+        started_at=run.now(),
+        facts={
+            "address": lead.address if lead else run.row.address,
+            "pool": run.pool,
+            **({"lane": order.lane} if order.lane else {}),
+            **({"led_by": f"{lead.run_id}/{lead.generation}"} if lead else {}),
+            "vouched_by": vouched_by,
+            "target": order.target,
+            "image_asked": order.image,
+            "planned": {"timeout_s": plan.timeout_s, "deadline_s": plan.deadline_s, "steps": plan.steps},
+        },
+    )
+
+
+def _start(ask: Ask, shared: SharedSession | None, *, was_uncertain: bool) -> None:
+    """Push, and write down what became of it. Raises as `push_generation`."""
+    run, session = ask.run, ask.session
+    generation = session.generation
     try:
         pushed = shared.start(ask) if shared else start_session([ask])
     except Interrupted:  # while another run of this session was at work: it may have been started
@@ -199,7 +230,7 @@ def push_generation(
             raise
     except AmbiguousPush as error:
         run.note("push_without_answer", generation, message=error.message)
-        reporter.warn(f"the push was not answered ({error.message}); looking before anything is repeated")
+        run.reporter.warn(f"the push was not answered ({error.message}); looking before anything is repeated")
     except PushMismatch as error:
         _changed(run, session, error)
     except KaggleManagerError as error:
@@ -270,19 +301,19 @@ def reconcile(run: RunContext, sleep: Callable[[float], None]) -> None:
 
 
 def _look_for_push(run: RunContext, session: SessionRow, sleep: Callable[[float], None]) -> SessionRef | None:
-    """As `lost_push.look_for_push`; of a shared session, what the run that led it knows by now counts."""
+    """As `look_for_push`; of a shared session, what the run that led it knows by now counts."""
     if session.led_by is not None:
         lead = run.state.journal.session(*session.led_by)
         if lead is None or not lead.lane or lead.started_at > session.started_at:  # taken back, or another since
             return None
         if lead.version is not None:
             return launch.version_of(run.row, replace(session, version=lead.version))
-    return lost_push.look_for_push(run.connection.client, run.row, session, sleep=sleep)
+    return look_for_push(run.connection.client, run.row, session, sleep=sleep)
 
 
 def _check_not_elsewhere(run: RunContext, session: SessionRow) -> None:
     try:
-        lost_push.check_not_elsewhere(run.connection.client, run.row, session)
+        check_not_elsewhere(run.connection.client, run.row, session)
     except PushMismatch as error:
         _changed(run, session, error)
 

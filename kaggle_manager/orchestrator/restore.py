@@ -5,12 +5,12 @@ from __future__ import annotations
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, RestoreReport, TrainingTree, restore_tree
 from kaggle_manager.checkpoints.vouched import Vouched, manifests_of
 from kaggle_manager.config import RunConfig
-from kaggle_manager.console.formatting import size
 from kaggle_manager.errors import CheckpointIncompatible, ConfigError, OutputDamaged
 from kaggle_manager.orchestrator.run_context import RunContext
 from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions.download import DownloadedSession
 from kaggle_manager.sessions.stored_log import LOG_FILE
+from kaggle_manager.system.formatting import size
 from kaggle_manager.trees import compatibility
 
 

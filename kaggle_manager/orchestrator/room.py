@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from kaggle_manager.console.formatting import count
 from kaggle_manager.errors import RemoteError
 from kaggle_manager.orchestrator.run_context import RunContext
 from kaggle_manager.runs import slots
 from kaggle_manager.system.accelerators import runs_on
+from kaggle_manager.system.formatting import count
 
 # Cause of the wait, and how long it lasts: doubled each time.
 NO_ROOM = "capacity"

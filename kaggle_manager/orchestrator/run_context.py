@@ -10,7 +10,6 @@ from typing import Any
 
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, TrainingTree
 from kaggle_manager.config import RunConfig
-from kaggle_manager.console.formatting import epoch, for_people, iso
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import ConfigError, RemoteError
 from kaggle_manager.orchestrator import stop_early
@@ -29,6 +28,7 @@ from kaggle_manager.sessions.inputs import current_versions
 from kaggle_manager.sessions.launch import version_of
 from kaggle_manager.sessions.metrics import past_sessions
 from kaggle_manager.sessions.week import own_quota, pool_of
+from kaggle_manager.system.formatting import epoch, for_people, iso
 from kaggle_manager.trees.compatibility import current_identity, digest_of_changes
 from kaggle_manager.trees.recover import head_of
 

@@ -3,7 +3,7 @@
 Some platforms end a session when asked by an id that the session alone knows, and prints first. Nothing is deleted
 before every output of the run is here and verified, and unless that is asked for by name. Needs no lock: another
 command may be watching the run, and finds out through the journal. Where that cannot be written, as on a full disk, the
-session that it knows is ended all the same, and the error says that the run goes on.
+session that it knows is ended all the same, and the error says that the run continues.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kaggle_manager.config import RunConfig
-from kaggle_manager.console.formatting import count, iso
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import ConfigError, NotFound, StorageError, error_context
 from kaggle_manager.orchestrator.run_context import RunContext
@@ -27,6 +26,7 @@ from kaggle_manager.sessions.connection import Connection
 from kaggle_manager.sessions.launch import version_of
 from kaggle_manager.sessions.metrics import progress_of
 from kaggle_manager.sessions.watch import watch
+from kaggle_manager.system.formatting import count, iso
 
 
 @dataclass(frozen=True)

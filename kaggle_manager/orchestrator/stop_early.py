@@ -2,7 +2,7 @@
 
 An evaluation that is good enough ends the session that made it, and its result says so; hours are counted here, between
 sessions. Either is kept with the newest session, and holds for the target and the `stop_when` it was met with: another
-target, or another bound, goes on.
+target, or another bound, continues.
 """
 
 from __future__ import annotations

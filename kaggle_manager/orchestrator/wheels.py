@@ -18,7 +18,6 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from kaggle_manager.console.formatting import count, size
 from kaggle_manager.console.transfer_progress import TransferMeter
 from kaggle_manager.errors import (
     AuthError,
@@ -33,6 +32,7 @@ from kaggle_manager.platforms.platform import NotReady, PublishedInputs, Submiss
 from kaggle_manager.protocol import launch_order
 from kaggle_manager.sessions.wheels import KAGGLE_PYTHONS, Wheels, wheels_of
 from kaggle_manager.system import file_lock
+from kaggle_manager.system.formatting import count, size
 
 # How long one command waits while another one sends the same wheels.
 SENT_WITHIN_S = 1800.0

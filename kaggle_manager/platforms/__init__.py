@@ -1,1 +1,1 @@
-"""Where sessions run, each platform behind one adapter. Imports `errors` alone; no type of an SDK leaves this room."""
+"""Where sessions run, each platform behind one adapter. Imports `errors` and `system`; no type of an SDK leaves it."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from kaggle_manager.errors import StorageError, UnsafePath
 from kaggle_manager.platforms.file_names import check_file_name
 from kaggle_manager.platforms.platform import ExpectedFile
+from kaggle_manager.system.files import sha256_of
 
 PART_SUFFIX = ".part"
 """What has come so far of a file lies beside its place under this suffix."""
@@ -110,11 +111,6 @@ def _copied(file: ExpectedFile, source: Path, destination: Path) -> bool:
         begun.unlink(missing_ok=True)
         raise storage_error(error, destination) from None
     return True
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def storage_error(error: OSError, destination: Path) -> StorageError:

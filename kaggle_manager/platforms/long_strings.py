@@ -89,7 +89,7 @@ class _StringCutter:
         match = _CONTENT.match(text, at)
         end = match.end() if match else at
         if end < len(text) and text[end] == "\\" and len(text) - end >= _LONGEST_ESCAPE:
-            end += 1  # no escape at all: whoever reads the JSON will say so
+            end += 1  # no escape at all: the reader of the JSON will say so
         out.append(self._keep(text[at:end]))
         if end == len(text):
             return end

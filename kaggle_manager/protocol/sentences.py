@@ -9,6 +9,7 @@ from typing import Any
 from kaggle_manager.checkpoints import Manifest
 from kaggle_manager.errors import one_line
 from kaggle_manager.protocol.events import BundleEvent, EvaluationEvent, Event, ProgressEvent
+from kaggle_manager.system.formatting import count, duration
 
 # In characters, of a reason.
 _LONGEST_WHY = 300
@@ -82,9 +83,9 @@ def progress(event: ProgressEvent, session_left_s: float | None = None) -> str:
     parts = [f"step {event.step}/{event.target}"]
     to_target_s = _seconds_to_target(event)
     if to_target_s is not None:
-        parts.append(f"target in {_duration(to_target_s)}")
+        parts.append(f"target in {duration(to_target_s)}")
     if session_left_s is not None and 0 < session_left_s < (math.inf if to_target_s is None else to_target_s):
-        parts.append(f"session ends in {_duration(session_left_s)}")
+        parts.append(f"session ends in {duration(session_left_s)}")
     if event.steps_per_s is not None:
         parts.append(f"{event.steps_per_s:{'.3g' if abs(event.steps_per_s) < 10 else '.0f'}} steps/s")
     if event.reward is not None:
@@ -96,18 +97,6 @@ def progress(event: ProgressEvent, session_left_s: float | None = None) -> str:
 
 def _evaluation(event: EvaluationEvent) -> str:
     score = "unknown" if event.score is None else f"{event.score:.3f}"
-    played = f"{event.episodes:,} episode{'s' * (event.episodes != 1)}"
+    played = count(event.episodes, "episode")
     cost = played if event.seconds is None else f"{played} in {event.seconds:.3g} s"
     return f"evaluated at step {event.step}: mean reward {score} ({cost}){', the best so far' * event.best}"
-
-
-def _duration(seconds: float) -> str:
-    # As `console.formatting.duration`, which does not travel into a session.
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    if whole < 48 * 3600:
-        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-    return f"{whole // 86400} d {whole % 86400 // 3600} h"

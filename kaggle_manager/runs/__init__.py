@@ -1,1 +1,1 @@
-"""What is written down of a run and what is decided from it: a journal, and pure decisions. Imports `errors` alone."""
+"""What is written down of a run and decided from it: a journal, and pure decisions. Imports `errors` and `system`."""

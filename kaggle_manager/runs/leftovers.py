@@ -34,8 +34,8 @@ class KnownRun:
     """A run of this journal.
 
     Attributes:
-        is_over: it never goes on by itself.
-        why: how it ended, in words; of one that goes on, what it trains.
+        is_over: it never continues by itself.
+        why: how it ended, in words; of one that continues, what it trains.
         needed: why what it has left must stay although it is over; "" for no reason.
     """
 

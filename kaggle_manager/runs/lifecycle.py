@@ -8,8 +8,8 @@
     ended            otherwise                               Download
     none / closed    target reached, and it was evaluated    Finish
     none / closed    over before it, as the section says     Finish; Stop where nothing is saved
-    none / closed    a person asked for a stop               Stop
-    none / closed    a failure has used up its budget        Stop, naming it and what a person can do
+    none / closed    the user asked for a stop               Stop
+    none / closed    a failure has used up its budget        Stop, naming it and what the user can do
     none / closed    a wait is not over                      WaitUntil(time, why)
     none / closed    otherwise                               Push(next generation, what it continues from)
 
@@ -75,7 +75,7 @@ class Observation:
         now: seconds since the epoch.
         not_before: nothing is tried before this time (same clock); 0 for no such wait.
         why_wait: why not, in words.
-        stopped: a person asked for a stop, and nobody has asked to go on since.
+        stopped: the user asked for a stop, and nobody has asked to continue since.
         rehearsal: it is a quick run, which shows at once what does not work.
         early: why the run is over before its target (`stop_when` in section.toml); '' while it is not.
     """
@@ -139,7 +139,7 @@ class Finish:
 
 @dataclass(frozen=True)
 class Stop:
-    """Nothing more is done without a person. `kind` is the failure behind it; NONE when a person asked for it."""
+    """Nothing more is done without the user. `kind` is the failure behind it; NONE when the user asked for it."""
 
     why: str
     kind: FailureKind = FailureKind.NONE

@@ -1,6 +1,6 @@
 """The kinds of failure a session can end with, and what each is worth trying again. Pure.
 
-A kind has a budget - how many sessions in a row may end so before a person is asked - and a wait before the next try,
+A kind has a budget - how many sessions in a row may end so before the user is asked - and a wait before the next try,
 doubled each time. Waiting for room or for the weekly quota is no failure and costs nothing: see `lifecycle`.
 
 Patience is measured between looks (`passed`), not from one date to another, so that neither a clock that is set nor a
@@ -40,10 +40,10 @@ class Policy:
     """What a kind of failure is worth.
 
     Attributes:
-        tries: sessions in a row that may end so; then the run stops for a person.
+        tries: sessions in a row that may end so; then the run stops for the user.
         wait_s: seconds before the next session after the first failure; doubled after each further one.
-        advice: what a person can do about it.
-        ends_the_run: the same run never goes on, also when the user starts it again: only a new one does.
+        advice: what the user can do about it.
+        ends_the_run: the same run never continues, also when the user starts it again: only a new one does.
     """
 
     tries: int
@@ -52,7 +52,7 @@ class Policy:
     ends_the_run: bool = False
 
 
-# However they differ, so many failures in a row will not mend themselves.
+# However they differ, so many failures in a row will not pass by themselves.
 FAILURES_TO_STOP = 8
 LONGEST_WAIT_S = 3600.0
 # Trouble with the platform that has lasted so long needs the user.
@@ -71,7 +71,7 @@ POLICIES: dict[FailureKind, Policy] = {
     # Sessions that leave within seconds: the platform may hand out the right thing a little later.
     FailureKind.DEVICE: Policy(3, 10 * _MINUTE, "choose another accelerator in section.toml, or wait"),
     FailureKind.MOUNT: Policy(5, 1 * _MINUTE, "look at what was published for it on the platform"),
-    # What a person alone can decide.
+    # What the user alone can decide.
     FailureKind.CHECKPOINT: Policy(1, 0.0, "see what differs"),
     FailureKind.ORDER: Policy(1, 0.0, "correct section.toml, or whatever else it names"),
     FailureKind.MISFILED: Policy(1, 0.0, "delete what it was filed as on the platform, which ends that session"),
@@ -100,7 +100,7 @@ def passed(earlier: float, now: float) -> float:
 
 
 def ends_the_run(kind: str) -> bool:
-    """Whether a run of which a session ended so never goes on; `kind` as in `FailureKind`."""
+    """Whether a run of which a session ended so never continues; `kind` as in `FailureKind`."""
     return bool(kind) and POLICIES[FailureKind(kind)].ends_the_run
 
 

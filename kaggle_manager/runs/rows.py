@@ -14,10 +14,10 @@ from datetime import datetime
 from types import NoneType
 from typing import Any, TypeVar
 
-from kaggle_manager.console.formatting import iso
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.retry_policy import LASTING_S, FailureKind
 from kaggle_manager.runs.slots import Place
+from kaggle_manager.system.formatting import iso
 
 # Outcomes of sessions that were closed without what they had saved.
 GIVEN_UP, GONE = "given up", "gone"

@@ -83,7 +83,7 @@ class Training:
 
 @dataclass(frozen=True)
 class QuickTraining:
-    """The shortest training that saves, updates, is cut and goes on."""
+    """The shortest training that saves, updates, is cut and continues."""
 
     timesteps: int
     hyperparameters: Mapping[str, Any]

@@ -110,13 +110,13 @@ def script_files(scenario: ScriptScenario, folder: Path, root: Path) -> list[str
     found: dict[str, None] = {}
     script = [scenario.script] if isinstance(scenario.script, str) else scenario.script
     for word in script:
-        if (path := place_of(word, folder, root)) is not None:
+        if (path := file_named(word, folder, root)) is not None:
             found[path.relative_to(root).as_posix()] = None
             found |= dict.fromkeys(_imported(path, root))
     return list(found)
 
 
-def place_of(word: str, folder: Path, root: Path) -> Path | None:
+def file_named(word: str, folder: Path, root: Path) -> Path | None:
     """The file of the project that a word of a command names; None for any other word."""
     path = PurePosixPath(word)
     if path.is_absolute() or ".." in path.parts or "\\" in word:

@@ -30,7 +30,7 @@ def zoo_training(algorithm: str, id: str, file: Path | None = None) -> Training:
     name = ALGORITHMS.get(short, algorithm)
     if name not in NAMES or (not short and file is None):
         raise _refused(f"The Zoo has no algorithm {algorithm!r}.", f"choose one of: {', '.join(sorted(ALGORITHMS))}")
-    place = file or _of_the_zoo(short)
+    place = file or file_of(short)
     entries = read(place)
     try:
         entry_name, entry = entry_of(entries, id)
@@ -45,15 +45,6 @@ def zoo_training(algorithm: str, id: str, file: Path | None = None) -> Training:
             f"{place}: the entry {entry_name} is not in the form of RL Baselines3 Zoo: {type(error).__name__}: {error}",
             "correct the entry",
         ) from error
-
-
-def files() -> dict[str, Path]:
-    """The Zoo's name of each algorithm -> its file in the installed `rl_zoo3`.
-
-    Raises:
-        ConfigError: it is not installed.
-    """
-    return {short: _of_the_zoo(short) for short in ALGORITHMS}
 
 
 def read(file: Path) -> Mapping[str, Any]:
@@ -82,7 +73,12 @@ def read(file: Path) -> Mapping[str, Any]:
     return entries
 
 
-def _of_the_zoo(short: str) -> Path:
+def file_of(short: str) -> Path:
+    """The file of an algorithm, by the Zoo's name for it, in the installed `rl_zoo3`.
+
+    Raises:
+        ConfigError: it is not installed, or has no such file.
+    """
     found = importlib.util.find_spec("rl_zoo3")  # of a package at the top: looks, and imports nothing
     if found is None or found.origin is None:
         raise _refused(

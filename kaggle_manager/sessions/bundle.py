@@ -25,12 +25,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kaggle_manager.errors import BundleTooLarge, ConfigError
+from kaggle_manager.platforms.kaggle.models import SOURCE_LIMIT_BYTES
 from kaggle_manager.sections import notebook
 from kaggle_manager.sections.identity import source_names
 from kaggle_manager.sections.model import SECTION_FILE, Section
 
-# Kaggle refuses a source of 1 MB or more with HTTP 400; the margin is for what its JSON encoding adds.
-SOURCE_LIMIT_BYTES = 1_000_000
 # More than this cannot become so little: text is compressed to a twentieth, and is not even read.
 CODE_LIMIT_BYTES = 64_000_000
 PACKAGE = "kaggle_manager"

@@ -1,6 +1,6 @@
 """Bring a session's outputs here: its result first, then the trainer's files, those that are needed verified.
 
-Promises: a download that was cut goes on where it was cut; no byte travels that a SHA-256 proves to be here, in the
+Promises: a download that was cut continues where it was cut; no byte travels that a SHA-256 proves to be here, in the
 folder or in the local training tree; what the user's code left is none of this (see `other_files`). Downloads go to a
 folder of the session's own; what its result does not name leaves that folder, so nothing older can be taken for new.
 Nothing here touches the training tree.
@@ -13,14 +13,14 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from kaggle_manager.checkpoints import Disk, TrainingTree, index
-from kaggle_manager.console.formatting import count, size
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.console.transfer_progress import TransferMeter
 from kaggle_manager.errors import KaggleManagerError, LineageMismatch, OutputDamaged, ProtocolError, Unavailable
 from kaggle_manager.platforms.file_names import check_file_name
-from kaggle_manager.platforms.local_files import PART_SUFFIX, Sorted, sha256_of, take_what_is_here
+from kaggle_manager.platforms.local_files import PART_SUFFIX, Sorted, take_what_is_here
 from kaggle_manager.platforms.platform import (
     ExpectedFile,
     OutputFile,
@@ -35,6 +35,8 @@ from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions import output_listing
 from kaggle_manager.sessions.lane import Outputs
 from kaggle_manager.sessions.stored_log import LOG_FILE, read_tail, write_log
+from kaggle_manager.system.files import sha256_of
+from kaggle_manager.system.formatting import count, size
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def download_session(
     """
     folder.mkdir(parents=True, exist_ok=True)
     listing = client.outputs(version)
-    for told in (list_of(folder), folder / RESULT_FILE):  # believed only as it is told now
+    for told in (list_of(folder), folder / RESULT_FILE):  # trusted only as it is told now
         told.unlink(missing_ok=True)
     # The log first: it is the most wanted file when anything after it fails.
     lines = [line.text for line in listing.log]
@@ -123,30 +125,11 @@ def download_session(
             listing = output_listing.settled(client, version, listing, sleep)
     if result is None:
         reporter.warn("the session left no result; what its checkpoint manifests list is used")
-        listing = output_listing.with_unlisted_manifests(client, version, listing, folder, events)
-        manifests = output_listing.download_manifests(client, version, listing, folder, session.run_id)
-        listing = output_listing.with_listed_in(client, version, listing, manifests, folder)
-        if not settle_for_less:
-            output_listing.check_all_saved_is_listed(listing, manifests, folder, session, events)
-        expected = output_listing.expected_by_manifests(listing, manifests, folder)
-        named = [*manifests, *(file.name for file in expected)]
-        expected += output_listing.of_cut_saves(listing, named)
-        optional = output_listing.curves(listing, named)
+        plan = _plan_by_manifests(client, version, listing, folder, session, events, settle_for_less)
     else:
-        manifests = []
-        expected, optional = (
-            [ExpectedFile(entry.name, entry.size, entry.sha256) for entry in entries]
-            for entries in (result.files, result.optional)
-        )
-        names = [file.name for file in expected]
-        optional = [file for file in optional if file.name not in names]
-        listing = output_listing.listing_with(client, version, listing, [*names, *(f.name for f in optional)], sleep)
-        if settle_for_less:
-            absent = output_listing.missing(listing, names)
-            expected = [file for file in expected if file.name not in absent]
-        else:
-            _check_listed(listing, names)
-    _forget_others(folder, {file.name for file in (*expected, *optional)}.union(manifests))
+        plan = _plan_by_result(client, version, listing, result, sleep, settle_for_less)
+    listing, expected, optional = plan.listing, plan.expected, plan.optional
+    _forget_others(folder, {file.name for file in (*expected, *optional)}.union(plan.manifests))
     reporter.phase("looking for what is here already")
     everything = [*expected, *optional]
     found = take_what_is_here(everything, folder, copies=_copies(everything, local_tree))
@@ -174,6 +157,60 @@ def download_session(
     reporter.line(f"  {_account_of(found, meter.moved)}, in {folder}")
     reporter.phase("verifying and restoring")
     return load_downloaded(folder, session)
+
+
+class _Plan(NamedTuple):
+    """What to download, and from which list; `manifests` are here already."""
+
+    listing: OutputListing
+    expected: list[ExpectedFile]
+    optional: list[ExpectedFile]
+    manifests: Sequence[str] = ()
+
+
+def _plan_by_manifests(
+    client: Outputs,
+    version: SessionRef,
+    listing: OutputListing,
+    folder: Path,
+    session: SessionRow,
+    events: Sequence[Event],
+    settle_for_less: bool,
+) -> _Plan:
+    """Of a session without a result: what the manifests of its checkpoints list."""
+    listing = output_listing.with_unlisted_manifests(client, version, listing, folder, events)
+    manifests = output_listing.download_manifests(client, version, listing, folder, session.run_id)
+    listing = output_listing.with_listed_in(client, version, listing, manifests, folder)
+    if not settle_for_less:
+        output_listing.check_all_saved_is_listed(listing, manifests, folder, session, events)
+    expected = output_listing.expected_by_manifests(listing, manifests, folder)
+    named = [*manifests, *(file.name for file in expected)]
+    expected += output_listing.of_cut_saves(listing, named)
+    return _Plan(listing, expected, output_listing.curves(listing, named), manifests)
+
+
+def _plan_by_result(
+    client: Outputs,
+    version: SessionRef,
+    listing: OutputListing,
+    result: SessionResult,
+    sleep: Callable[[float], None],
+    settle_for_less: bool,
+) -> _Plan:
+    """What the result of a session names."""
+    expected, optional = (
+        [ExpectedFile(entry.name, entry.size, entry.sha256) for entry in entries]
+        for entries in (result.files, result.optional)
+    )
+    names = [file.name for file in expected]
+    optional = [file for file in optional if file.name not in names]
+    listing = output_listing.listing_with(client, version, listing, [*names, *(f.name for f in optional)], sleep)
+    if settle_for_less:
+        absent = output_listing.missing(listing, names)
+        expected = [file for file in expected if file.name not in absent]
+    else:
+        _check_listed(listing, names)
+    return _Plan(listing, expected, optional)
 
 
 def _own_result(

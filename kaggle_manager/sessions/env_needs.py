@@ -18,7 +18,7 @@ from kaggle_manager.sections.new_training import Training
 from kaggle_manager.sections.scaffold import Needs
 from kaggle_manager.sessions.bundle import INSTALLED
 from kaggle_manager.sessions.image_view import pins_for
-from kaggle_manager.sessions.trial import RUNNER, VARIABLE
+from kaggle_manager.sessions.try_out import RUNNER, VARIABLE
 from kaggle_manager.system.own_group import run_in_group
 from kaggle_manager.system.scratch import scratch_folder
 

@@ -1,6 +1,6 @@
-"""A model goes on with the spaces it has: a change of them that the user accepts would end a session before it trains.
+"""A model keeps the spaces it has: a change of them that the user accepts would end a session before it trains.
 
-Only the environment itself knows its spaces, so it is made, in what travels (`trial`) and in a process of its own.
+Only the environment itself knows its spaces, so it is made, in what travels (`try_out`) and in a process of its own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from kaggle_manager.config import RunConfig
 from kaggle_manager.errors import CheckpointIncompatible
 from kaggle_manager.sections.input_folders import as_variable
 from kaggle_manager.sections.inputs import VARIABLE
-from kaggle_manager.sessions.trial import unpacked
+from kaggle_manager.sessions.try_out import unpacked
 from kaggle_manager.system.own_group import run_in_group
 
 MODULE = "kaggle_manager.trainer.sb3.spaces"

@@ -91,7 +91,7 @@ class _OfLane:
 
         whole = listing and replace(listing, files=tuple(map(self._long, listing.files)))
         wanted = [replace(file, name=self._prefix + file.name) for file in names]
-        # They land beside the session's folder, where a transfer that was cut goes on, and move there one by one.
+        # They land beside the session's folder, where a transfer that was cut continues, and move there one by one.
         landing = folder.with_name(f"{folder.name}.lane")
         try:
             self._client.download(version, wanted, landing, listing=whole, on_progress=told)

@@ -28,7 +28,7 @@ from kaggle_manager.platforms.platform import (
 )
 from kaggle_manager.protocol.document import first_problem
 from kaggle_manager.protocol.launch_order import LaunchOrder, Parent, Wheels
-from kaggle_manager.runs.leftovers import TREE_SUFFIX
+from kaggle_manager.runs.leftovers import PREFIX, TREE_SUFFIX
 from kaggle_manager.runs.rows import RunRow, SessionRow
 from kaggle_manager.sections.model import Section
 from kaggle_manager.sessions.bundle import Bundle
@@ -50,8 +50,8 @@ def kernel_names(scenario: str, run_id: str) -> tuple[str, ...]:
     """
     words = re.sub("[^0-9a-z]+", "-", scenario.lower()).strip("-") or "run"
     tail = f"-{re.sub('[^0-9a-z]', '', run_id.lower())[-8:]}"
-    room = SLUG_LENGTH - len("km-") - len(tail) - len(DATASET_SUFFIX)
-    first = f"km-{words[:room].rstrip('-')}{tail}"
+    room = SLUG_LENGTH - len(PREFIX) - len(tail) - len(DATASET_SUFFIX)
+    first = f"{PREFIX}{words[:room].rstrip('-')}{tail}"
     return (first, *(f"{first}-{number}" for number in range(2, NAMES + 1)))
 
 
@@ -174,7 +174,7 @@ def publish_tree(
 
     Args:
         reporter: where the upload's progress is shown.
-        uploads: a private folder where an upload is written down while it lasts; the next process goes on with it.
+        uploads: a private folder where an upload is written down while it lasts; the next process continues with it.
         on_order, on_accepted: as for `publish_dataset`.
 
     Raises:

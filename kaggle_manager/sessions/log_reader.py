@@ -1,7 +1,7 @@
 """A thread that follows a session's log, so that a silent log never delays anything else.
 
-Promises: each line once and in order into one queue, then None when the log has ended; goes on through any trouble.
-A copy of what has come so far lies in a file, for whoever looks on; a disk that refuses it ends nothing.
+Promises: each line once and in order into one queue, then None when the log has ended; continues through any trouble.
+A copy of what has come so far lies in a file, for another command that looks on; a disk that refuses it ends nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class LogReader(threading.Thread):
     """Follows one session's log until it ends or `stop` is called.
 
     Args:
-        copy: the file for whoever looks on.
+        copy: the file for another command that looks on.
         lane: whose lines alone are read, of a session that several runs share.
     """
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from kaggle_manager.console.formatting import epoch
 from kaggle_manager.protocol.session_result import SessionResult
 from kaggle_manager.runs.budget import PastSession
 from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions.progress import SessionProgress
+from kaggle_manager.system.formatting import epoch
 
 # Why a trainer that stopped for time says it stopped; see kaggle_manager/trainer/runtime/session_clock.py.
 OUT_OF_TIME = "time is used up"

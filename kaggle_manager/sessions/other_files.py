@@ -11,15 +11,15 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
-from kaggle_manager.console.formatting import count, size
 from kaggle_manager.errors import KaggleManagerError, RemoteError, one_line
 from kaggle_manager.platforms.platform import ExpectedFile, OutputListing, SessionRef
 from kaggle_manager.protocol.file_names import RESULT_FILE, START_FILE, TREE_FOLDER
 from kaggle_manager.protocol.session_result import OtherFile, OtherFiles, SessionResult
 from kaggle_manager.sessions.lane import Outputs
+from kaggle_manager.system.formatting import count, size
 
 OTHERS_FOLDER = "other_files"
-# Of one session. More than this is downloaded by whoever wants it.
+# Of one session. More than this is downloaded by the user who wants it.
 MOST_BYTES, LONGEST_S = 200_000_000, 60.0
 _SHOWN, _LONGEST_NAME = 3, 60
 

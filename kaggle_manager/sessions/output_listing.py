@@ -1,4 +1,4 @@
-"""The list of a session's outputs, asked for until it can be believed: right after the end it may still grow.
+"""The list of a session's outputs, asked for until it can be trusted: right after the end it may still grow.
 
 A listing leaves out what is there, but names nothing that is not: so what several looks have shown is put together.
 """

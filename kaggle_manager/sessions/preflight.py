@@ -1,8 +1,8 @@
 """A section's preflight, run beside the manager in a process of its own: is it worth a session?
 
-`check_section` tries what travels (`trial`) and returns what was found. `run_preflight` does so once for each content,
-before a push of it, and refuses to go on when a check fails. Nothing is imported from the section here, and no training
-tree is touched.
+`check_section` tries what travels (`try_out`) and returns what was found. `run_preflight` does so once for each
+content, before a push of it, and refuses to go on when a check fails. Nothing is imported from the section here, and no
+training tree is touched.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from kaggle_manager.checkpoints import Disk
 from kaggle_manager.checkpoints.atomic_io import write_atomic
 from kaggle_manager.config import RunConfig
 from kaggle_manager.console.checks import counted, show
-from kaggle_manager.console.formatting import count, duration
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import InputMissing, VerificationError
 from kaggle_manager.platforms.platform import Limits
@@ -39,10 +38,11 @@ from kaggle_manager.sessions.connection import limits_of
 from kaggle_manager.sessions.kept_spaces import refuse_other_spaces, spaces_now
 from kaggle_manager.sessions.known_before import doubts, lacking_imports, modules_not_here, not_installed, problems
 from kaggle_manager.sessions.missing import advice_on
-from kaggle_manager.sessions.trial import TrialPlace, unpacked
+from kaggle_manager.sessions.try_out import TryOutPlace, unpacked
 from kaggle_manager.system.accelerators import remark
 from kaggle_manager.system.command_line import WhichTree
 from kaggle_manager.system.file_lock import hold
+from kaggle_manager.system.formatting import count, duration
 from kaggle_manager.system.own_group import run_in_group
 
 GENERIC, OF_SCRIPTS = "kaggle_manager.trainer.sb3.preflight", "kaggle_manager.trainer.script.preflight"
@@ -139,7 +139,7 @@ def _advised(project: Path, section: Section, check: Check) -> Check:
 
 
 def _tried(
-    unpacking: AbstractContextManager[TrialPlace],
+    unpacking: AbstractContextManager[TryOutPlace],
     section: Section,
     words: Sequence[str],
     inputs: Mapping[str, Path] | None,
@@ -251,7 +251,7 @@ def run_preflight(config: RunConfig, reporter: Reporter, stated: Mapping[str, An
 def shown(
     reporter: Reporter, project: Path, section: Section, scenarios: Sequence[str], **options: Any
 ) -> dict[str, Any]:
-    """As `check_section`, which takes the `options`: each check as it comes, what goes on meanwhile, and the counts."""
+    """As `check_section`, which takes the `options`: each check as it comes, what happens meanwhile, and the counts."""
     told: list[Check] = []
 
     def tell(check: Check) -> None:

@@ -11,13 +11,14 @@ import json
 from pathlib import Path
 
 from kaggle_manager.checkpoints import Disk
-from kaggle_manager.checkpoints.atomic_io import sha256_of, storage_errors, write_atomic
+from kaggle_manager.checkpoints.atomic_io import storage_errors, write_atomic
 from kaggle_manager.errors import OutputDamaged
 from kaggle_manager.platforms.local_files import is_there
 from kaggle_manager.platforms.platform import ExpectedFile
 from kaggle_manager.protocol.file_names import RESULT_FILE, TREE_FOLDER
 from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions.download import DownloadedSession, list_of, load_downloaded
+from kaggle_manager.system.files import sha256_of
 
 
 def keep_list(folder: Path) -> None:

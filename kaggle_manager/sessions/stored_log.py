@@ -20,7 +20,7 @@ KEPT = 4_000_000
 
 
 class LogCopy:
-    """A file with the newest lines of a log that goes on."""
+    """A file with the newest lines of a log that continues."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._size = path, 0

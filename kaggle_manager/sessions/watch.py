@@ -1,7 +1,7 @@
 """Watch one session: its log live, its status at a pace that follows the phase, until it ends or for one look.
 
 Promises: a failed poll is never a verdict and UNKNOWN never an end; an end that the log does not show is asked for
-twice before it is believed; the end of the log asks for the status at once, so
+twice before it is acted on; the end of the log asks for the status at once, so
 waiting costs few requests; a session that runs and prints nothing is reported as wedged, once, and left alone. Stopping
 to watch never stops the session.
 """
@@ -15,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from kaggle_manager.console.formatting import duration
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import AuthError, KaggleManagerError, NotFound, RemoteError
 from kaggle_manager.platforms.platform import LogLine, Platform, SessionRef, SessionState, SessionStatus
@@ -23,6 +22,7 @@ from kaggle_manager.protocol.events import ProgressEvent, parse_event
 from kaggle_manager.sessions.log_reader import LogQueue, LogReader
 from kaggle_manager.sessions.log_rendering import show_event, show_progress
 from kaggle_manager.sessions.progress import SessionProgress
+from kaggle_manager.system.formatting import duration
 
 # A session Kaggle has denied for this long does not exist (any more).
 UNKNOWN_FOR_S = 600.0

@@ -7,13 +7,13 @@ journal knows them. It is counted as a quota of a platform is: a session that ru
 from __future__ import annotations
 
 from kaggle_manager.config import RunConfig
-from kaggle_manager.console.formatting import iso
 from kaggle_manager.runs import budget
 from kaggle_manager.runs.budget import QuotaView
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions.metrics import lasted
 from kaggle_manager.system.accelerators import runs_on
+from kaggle_manager.system.formatting import iso
 
 
 def pool_of(config: RunConfig, platform: str, owner: str) -> str:

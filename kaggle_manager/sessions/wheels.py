@@ -32,11 +32,13 @@ from packaging.utils import NormalizedName, canonicalize_name, parse_wheel_filen
 from packaging.version import Version
 
 from kaggle_manager.errors import ConfigError, NoSuchPackage, Unavailable
+from kaggle_manager.runs.leftovers import PREFIX
 from kaggle_manager.sessions.known_before import HELD
 from kaggle_manager.sessions.repack import repack
 from kaggle_manager.system import file_lock
+from kaggle_manager.system.files import sha256_of
 
-SLUG = "km-wheels-"
+SLUG = f"{PREFIX}wheels-"
 # Kaggle's images of 2026 have either; a session says which one its image has.
 KAGGLE_PYTHONS = ("3.12", "3.13")
 # They are made from Ubuntu 22.04, whose C library is 2.35.
@@ -121,7 +123,7 @@ def wheels_of(pins: Sequence[str], machine: Machine, cache: Path) -> Wheels:
             making = cache / f"{_MAKING}{folder.name}"
             making.mkdir(exist_ok=True)
             try:
-                files = {path.name: _sha256(path) for path in sorted(_for_any_python(wanted, machine, making))}
+                files = {path.name: sha256_of(path) for path in sorted(_for_any_python(wanted, machine, making))}
                 folder.mkdir()
                 for name in files:
                     (making / name).rename(folder / name)
@@ -155,7 +157,7 @@ def _kept(folder: Path) -> Wheels | None:
     """What was collected before; None where it is not there, or no longer as it was."""
     try:
         files = json.loads((folder / _KEPT).read_text(encoding="utf-8"))
-        whole = all(_sha256(folder / name) == sha256 for name, sha256 in files.items())
+        whole = all(sha256_of(folder / name) == sha256 for name, sha256 in files.items())
     except (OSError, ValueError):
         return None
     return Wheels(folder, files) if whole else None
@@ -432,8 +434,3 @@ def _version_here(name: str) -> str:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return ""
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

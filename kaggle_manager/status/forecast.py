@@ -8,7 +8,6 @@ from typing import Any
 
 from kaggle_manager.checkpoints import TrainingTree
 from kaggle_manager.config import RunConfig
-from kaggle_manager.console.formatting import count, duration, epoch, for_people, iso
 from kaggle_manager.errors import RemoteError, StorageError
 from kaggle_manager.runs import budget
 from kaggle_manager.runs.budget import NotWorthIt, QuotaView, TooShort
@@ -20,6 +19,7 @@ from kaggle_manager.sessions.week import own_quota, pool_of
 from kaggle_manager.status.report import REPORT_SCHEMA, RunReport
 from kaggle_manager.status.run_status import describe_run
 from kaggle_manager.system.accelerators import remark
+from kaggle_manager.system.formatting import count, duration, epoch, for_people, iso
 from kaggle_manager.trees.current_run import current_run
 from kaggle_manager.trees.inspect import saved_step
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_manager.checkpoints import TrainingTree
-from kaggle_manager.console.formatting import count, duration
 from kaggle_manager.runs.session_image import short
 from kaggle_manager.status.report import REPORT_SCHEMA, RunReport, SessionSummary
+from kaggle_manager.system.formatting import count, duration
 from kaggle_manager.trees.compare import TreeDifference, compare_trees
 
 

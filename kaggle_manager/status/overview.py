@@ -10,16 +10,16 @@ from typing import Any
 from kaggle_manager.checkpoints import TrainingTree
 from kaggle_manager.checkpoints.vouched import Vouched
 from kaggle_manager.config import workdir_of
-from kaggle_manager.console.formatting import count, epoch, for_people
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.sections.project import STATE_FOLDER, find_project_or_none, offered_sections
 from kaggle_manager.status.report import REPORT_SCHEMA, RunReport
 from kaggle_manager.status.run_status import describe_all
 from kaggle_manager.system.command_line import WhichTree, command
+from kaggle_manager.system.formatting import count, epoch, for_people
 from kaggle_manager.trees.here import trees_here
 from kaggle_manager.trees.inspect import newest_saved
 
-# The most urgent first: what needs the user, then what goes on, then what is over.
+# The most urgent first: what needs the user, then what continues, then what is over.
 ORDER = ("failed", "error", "running", "queued", "downloading", "waiting", "ready", "stopped", "finished", "abandoned")
 OVER = ORDER[-2:]
 
@@ -29,7 +29,7 @@ class UnknownTree:
     """A training tree no run of the journal is about: restored from elsewhere, or the journal was lost.
 
     Attributes:
-        is_vouched: whether a command goes on with it without `--trust`.
+        is_vouched: whether a command continues with it without `--trust`.
     """
 
     root: Path

@@ -6,9 +6,11 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from kaggle_manager.console.formatting import training
 from kaggle_manager.errors import KaggleManagerError
+from kaggle_manager.system.formatting import training
 
+LIVE = ("queued", "running", "downloading")
+"""The states of a run of which a session is on the platform."""
 REPORT_SCHEMA = 1
 
 

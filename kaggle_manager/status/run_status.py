@@ -15,7 +15,6 @@ from typing import Any
 from kaggle_manager.checkpoints import Manifest, TrainingTree
 from kaggle_manager.checkpoints.tree_lock import at_work_on
 from kaggle_manager.config import AUTOMATIC, workdir_of
-from kaggle_manager.console.formatting import duration, epoch, for_people, iso
 from kaggle_manager.errors import StorageError
 from kaggle_manager.platforms.platform import SessionState
 from kaggle_manager.protocol.sentences import exactness
@@ -27,9 +26,10 @@ from kaggle_manager.sections.project import find_project_or_none, gone_section, 
 from kaggle_manager.sessions.metrics import progress_of
 from kaggle_manager.status.report import RunReport, SessionSummary
 from kaggle_manager.system.command_line import WhichTree, command
+from kaggle_manager.system.formatting import duration, epoch, for_people, iso
 from kaggle_manager.trees.inspect import CheckpointView, best_of, look_at
 
-# States after which nothing goes on by itself, so that no time is known when the target is reached.
+# States after which nothing continues by itself, so that no time is known when the target is reached.
 ENDS = ("finished", "stopped", "failed", "abandoned")
 
 
@@ -89,7 +89,7 @@ def _described(run: RunState, now: float, here: _Here) -> RunReport:
         there, obstacle = look_at(TrainingTree(Path(row.tree), row.scenario), verify=False), None
     except StorageError as error:  # the other runs are shown all the same
         there, obstacle = [], error
-    # As their manifests say: no file is read and nothing is mended, for a session may be restored at this very moment.
+    # As their manifests say: no file is read and nothing is repaired, for a session may be restored at this moment.
     views = [view for view in there if view.manifest and view.manifest.lineage.run_id == row.run_id]
     head = _first(views, "latest")
     best = best_of(views, head)

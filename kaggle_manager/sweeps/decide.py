@@ -4,14 +4,14 @@
     ------------------------------------------------------------   -----------------------------------------
     the newest results are failures at the start, three alike      Halt, naming them
     a result that counts by now is not there yet                   Wait for it
-    a trial is among the best share of those judged at its rung    Promote: it goes on; the highest rung first
+    a trial is among the best share of those judged at its rung    Promote: it continues; the highest rung first
     fewer trials were begun than asked for                         Begin the next one
     a trial is on its way                                          let time pass, until its result counts
     at a rung, none of those judged there went on and lives        Promote the best of them
     otherwise                                                      Done
 
 The share is asynchronous successive halving (ASHA): with each result it is decided anew, and no slot waits for the
-slowest trial of a rung. A rung is a pause, never another target: what goes on is the same training.
+slowest trial of a rung. A rung is a pause, never another target: what continues is the same training.
 
 When a result counts is told by a clock of the sweep's own, which counts training steps: `at_once` workers of one speed
 share the trials, and a trial that is sent to a rung at one moment is judged there when so many steps have passed. So
@@ -53,7 +53,7 @@ class TrialView:
     Attributes:
         sent: when it was sent to each rung, by the sweep's clock, the first one first.
         scores: one for each rung it has reached.
-        failed: it has failed on its way to the next one, and never goes on.
+        failed: it has failed on its way to the next one, and never continues.
     """
 
     number: int

@@ -2,7 +2,7 @@
 
 Promises: a trial is written down before its run is begun, and its result once, from its tree; a trial that fails ends
 that trial alone, unless it is the third in a row that failed alike at its start; killed at any moment, the same command
-goes on with the same trials. At a rung a trial pauses: its target, and so its schedules, stay what they are.
+continues with the same trials. At a rung a trial pauses: its target, and so its schedules, stay what they are.
 """
 
 from __future__ import annotations

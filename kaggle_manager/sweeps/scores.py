@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +9,10 @@ from pathlib import Path
 from kaggle_manager.checkpoints import TrainingTree
 from kaggle_manager.config import RunConfig
 from kaggle_manager.errors import CheckpointCorrupt
+from kaggle_manager.protocol.metrics import FILE, LONGEST_LINE, parse_metric
 from kaggle_manager.sections.script import ScriptScenario
 from kaggle_manager.sections.sweep import REWARD
 from kaggle_manager.trees.evaluations import read_evaluations
-
-_LONGEST_LINE = 10_000
 
 
 def score_of(config: RunConfig, metric: str, step: int) -> float | None:
@@ -32,7 +30,7 @@ def names_of(config: RunConfig) -> list[str]:
 def _told(config: RunConfig) -> Iterator[tuple[int, str, float]]:
     history = TrainingTree(config.tree, config.scenario_name).history
     if isinstance(config.scenario, ScriptScenario):
-        yield from _lines(history / "metrics.jsonl")
+        yield from _lines(history / FILE)
         return
     try:
         for each in read_evaluations(history / "evaluations.npz"):
@@ -45,9 +43,6 @@ def _lines(path: Path) -> Iterator[tuple[int, str, float]]:
     if not path.is_file():
         return
     with path.open("rb") as file:
-        while line := file.readline(_LONGEST_LINE):
-            try:
-                said = json.loads(line)
-                yield int(said["step"]), str(said["name"]), float(said["value"])
-            except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
-                continue
+        while line := file.readline(LONGEST_LINE):
+            if told := parse_metric(line):
+                yield told.step, told.name, told.value

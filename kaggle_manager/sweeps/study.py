@@ -64,7 +64,7 @@ class StudyState(Document):
         experiment: digest of the identity of what is swept.
         first: number of its first trial; those before it are of an earlier study.
         answered: results whose failures the user has seen, and gone on.
-        halted: why nothing goes on without the user; '' for nothing.
+        halted: why nothing continues without the user; '' for nothing.
     """
 
     SCHEMA = STUDY_SCHEMA
@@ -254,7 +254,7 @@ def experiment_of(identity: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def hold_sweep(folder: Path) -> Iterator[None]:
     """Hold a sweep for this process alone.
 
     Raises:

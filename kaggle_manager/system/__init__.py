@@ -1,1 +1,4 @@
-"""What this machine's system is asked for alike everywhere: locks on files, and commands as its shell takes them."""
+"""What every room asks of this machine and of Python, once: files, locks, processes, commands, formats.
+
+Standard library and `errors` alone: it travels into sessions.
+"""

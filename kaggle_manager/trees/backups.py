@@ -17,15 +17,16 @@ from pathlib import Path
 
 from kaggle_manager.checkpoints import CheckpointStore, Disk, TrainingTree, restore_tree
 from kaggle_manager.checkpoints.atomic_io import free_name, remove_tree, storage_errors, write_atomic
-from kaggle_manager.checkpoints.atomic_swap import place_of
+from kaggle_manager.checkpoints.atomic_swap import real_folder
 from kaggle_manager.config import RunConfig, variable_of
-from kaggle_manager.console.formatting import size
 from kaggle_manager.errors import CheckpointCorrupt, CheckpointIncompatible, ConfigError, StorageError
 from kaggle_manager.protocol.file_names import TREE_FOLDER
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import RunRow
-from kaggle_manager.trees.inspect import look_at, newest_of_run, quarantined, reason_in, size_of
+from kaggle_manager.system.files import size_below
+from kaggle_manager.system.formatting import size
+from kaggle_manager.trees.inspect import look_at, newest_of_run, quarantined, reason_in
 
 KINDS = ("quarantine", "download", "replaced", "backup", "archive")
 """In the order in which they are freed: what can be had again first, the only copy of an ended training last."""
@@ -66,7 +67,7 @@ def find_copies(config: RunConfig) -> list[Copy]:
         if (copy := _copy(kind, folder, config, folder in open_downloads)) and _belongs(copy, config, others)
     ]
     root = TrainingTree(config.tree, config.scenario_name)
-    found += [Copy("quarantine", f, None, None, "", size_of(f), "", why) for f, why in quarantined(root)]
+    found += [Copy("quarantine", f, None, None, "", size_below(f), "", why) for f, why in quarantined(root)]
     return sorted(found, key=_age, reverse=True)
 
 
@@ -198,7 +199,7 @@ def is_kept_here(run: RunRow, state: Path, *, step: int, manifest_sha256: str = 
 
 
 def _folders(tree: Path, state: Path) -> Iterator[tuple[str, Path]]:
-    place = place_of(tree)
+    place = real_folder(tree)
     places = {
         "backup": (state / "backups").glob("*"),
         "archive": [*(state / "archive").glob("*"), *place.parent.glob(f"{place.name}_archived*")],
@@ -225,7 +226,7 @@ def _copy(kind: str, folder: Path, config: RunConfig, in_use: bool) -> Copy | No
         newest.step if newest else None,
         newest.lineage.generation if newest else None,
         newest.lineage.run_id if newest else "",
-        size_of(folder),
+        size_below(folder),
         newest.created_at if newest else "",
         reason_in(folder),
         in_use,
@@ -239,7 +240,7 @@ def _age(copy: Copy) -> tuple[str, int, int, int, str]:
 
 def _belongs(copy: Copy, config: RunConfig, others: frozenset[str]) -> bool:
     """Whether a copy is of this very tree: by the name it was given, else by the run that made it."""
-    if copy.folder.parent == place_of(config.tree).parent:
+    if copy.folder.parent == real_folder(config.tree).parent:
         return True
     if stamped := re.fullmatch(rf"(.+)-{_STAMP}(_\d+)?", copy.folder.name):
         return stamped[1] == config.tree_key

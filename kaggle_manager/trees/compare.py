@@ -18,10 +18,10 @@ from kaggle_manager.checkpoints import Checkpoint, Disk, Manifest, TrainingTree,
 from kaggle_manager.checkpoints.compatibility import ABSENT, SOURCE_FILES, shown
 from kaggle_manager.checkpoints.sources import Sources, changed
 from kaggle_manager.config import RunConfig
-from kaggle_manager.console.formatting import count
 from kaggle_manager.errors import CheckpointCorrupt, CheckpointNotFound, ConfigError, NotFound
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.rows import RunRow
+from kaggle_manager.system.formatting import count
 from kaggle_manager.trees.backups import find_copies
 from kaggle_manager.trees.evaluations import Evaluation, read_evaluations
 from kaggle_manager.trees.inspect import best_of, find_checkpoint, look_at, newest_of_run

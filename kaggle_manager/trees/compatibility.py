@@ -22,7 +22,7 @@ from kaggle_manager.sections.inputs import Input
 
 
 def way_out(*, can_be_accepted: bool, again: str = "the same command") -> str:
-    """What to do about a checkpoint of another experiment; `again` is the command that goes on."""
+    """What to do about a checkpoint of another experiment; `again` is the command that continues."""
     undo = f"undo the change and run {again} again, or add --fresh: it archives the tree with its replay and starts "
     on_purpose = (
         "; to continue with the change, on purpose, add --accept-changes: from there on it is another experiment"

@@ -14,7 +14,7 @@ from kaggle_manager.trees.inspect import look_at
 def current_run(config: RunConfig, journal: Journal) -> RunRow | None:
     """The run whose checkpoints lie in the tree of `config`, else the newest that trained there; None for none.
 
-    Manifests are believed here: no other file is read.
+    Manifests are trusted here: no other file is read.
     """
     views = look_at(TrainingTree(config.tree, config.scenario_name), verify=False)
     lineage = next((view.manifest.lineage.run_id for view in views if view.manifest), None)

@@ -6,11 +6,11 @@ may, whatever it is.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from kaggle_manager.errors import one_line
 from kaggle_manager.platforms.long_strings import lines
+from kaggle_manager.protocol.metrics import parse_metric
 
 LARGEST = 1e100
 """Beyond it, sums and differences of values would not be numbers any more."""
@@ -59,14 +59,12 @@ def read_metrics(path: Path, most: int) -> dict[str, list[tuple[int, float]]]:
     found: dict[str, list[tuple[int, float]]] = {}
     with path.open(encoding="utf-8", errors="replace") as file:
         for line in lines(iter(lambda: file.read(LONGEST_ROW), ""), LONGEST_ROW):
-            try:
-                said = json.loads(line)
-                step, name, value = said["step"], one_line(said["name"], LONGEST_NAME), float(said["value"])
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
+            told = parse_metric(line)
+            if told is None or not abs(told.value) < LARGEST:
                 continue
-            is_point = type(step) is int and 0 <= step < LARGEST and abs(value) < LARGEST
-            if is_point and (name in found or len(found) < most):
-                found.setdefault(name, []).append((step, value))
+            name = one_line(told.name, LONGEST_NAME)
+            if name in found or len(found) < most:
+                found.setdefault(name, []).append((told.step, told.value))
     return found
 
 

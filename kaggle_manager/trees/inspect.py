@@ -7,15 +7,12 @@ Never does: move anything; that is for the next session's search.
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from kaggle_manager.checkpoints import Disk, Manifest, TrainingTree, atomic_slot, index, read_metadata, replay_files
-from kaggle_manager.checkpoints.atomic_io import regular
 from kaggle_manager.checkpoints.atomic_slot import Slot
 from kaggle_manager.checkpoints.atomic_swap import check_place
 from kaggle_manager.checkpoints.compatibility import is_another_task
@@ -28,6 +25,7 @@ from kaggle_manager.errors import (
     UnsafePath,
     one_line,
 )
+from kaggle_manager.system.files import regular
 from kaggle_manager.trees.evaluations import check_checksums, read_evaluations
 
 HashState = Literal["verified", "damaged", "incompatible", "not read"]
@@ -73,7 +71,7 @@ def look_at(tree: TrainingTree, *, verify: bool = True) -> list[CheckpointView]:
 
     Args:
         tree: where to look; need not exist.
-        verify: read and hash every file; else believe the manifests, where the files have the sizes they say.
+        verify: read and hash every file; else trust the manifests, where the files have the sizes they say.
 
     Raises:
         StorageError: something is there that can be no tree, such as a link to a disk that is not mounted.
@@ -190,16 +188,6 @@ def reason_in(folder: Path) -> str:
             return one_line(file.readline(500).rstrip("\n"))
     except OSError:
         return ""
-
-
-def size_of(folder: Path) -> int:
-    """Bytes of all files below a folder; no link is followed, and what vanishes meanwhile counts as nothing."""
-    total = 0
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            with contextlib.suppress(OSError):
-                total += Path(parent, name).lstat().st_size
-    return total
 
 
 def _view(level: str, where: Slot, tree: TrainingTree, verify: bool) -> CheckpointView | None:

@@ -33,10 +33,10 @@ from dashboard_world import BEGAN, add_run, add_session, tree_of  # noqa: E402
 from kept_section import commit, replace_section  # noqa: E402
 
 from kaggle_manager.checkpoints import CheckpointStore, Lineage  # noqa: E402
-from kaggle_manager.console.formatting import count, iso  # noqa: E402
 from kaggle_manager.protocol.file_names import RESULT_FILE  # noqa: E402
 from kaggle_manager.protocol.session_result import OutputEntry, SessionResult  # noqa: E402
 from kaggle_manager.runs.journal import Journal  # noqa: E402
+from kaggle_manager.system.formatting import count, iso  # noqa: E402
 
 # Runs, and sessions of each.
 CASES = ((100, 10), (1, 1000))

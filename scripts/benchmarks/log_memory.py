@@ -40,7 +40,8 @@ LINES_IN_A_PIECE = 2_000
 def pieces(way: str, size: int) -> Iterator[bytes]:
     """The body of an answer with a log of about `size` bytes."""
     events = [
-        {"stream_name": "stdout", "time": n * 0.01, "data": f'step {n}: "reward" {n / 3}\n'} for n in range(2_000)
+        {"stream_name": "stdout", "time": n * 0.01, "data": f'step {n}: "reward" {n / 3}\n'}
+        for n in range(LINES_IN_A_PIECE)
     ]
     if way == "outputs":
         part = json.dumps(",\n".join(map(json.dumps, events)) + ",\n")[1:-1].encode()

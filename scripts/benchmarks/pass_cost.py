@@ -24,7 +24,6 @@ from typing import Any
 
 from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree
 from kaggle_manager.config import RunConfig, build_config
-from kaggle_manager.console.formatting import iso
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.local_kaggle.launcher import ensure_running, stop
 from kaggle_manager.notify.notifier import Notifier
@@ -36,6 +35,7 @@ from kaggle_manager.runs.journal import Journal, RunRow, SessionRow
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.sections.scaffold import new_section
 from kaggle_manager.sessions.connection import Connection
+from kaggle_manager.system.formatting import iso
 
 SECTION = "long_run"
 MOST_GROWTH = 1.5

@@ -30,8 +30,9 @@ from kaggle_manager.local_kaggle.launcher import ServerInfo, ensure_running, sto
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.credentials import Credentials
 from kaggle_manager.platforms.kaggle.outputs import download_outputs
-from kaggle_manager.platforms.local_files import sha256_of, take_what_is_here
+from kaggle_manager.platforms.local_files import take_what_is_here
 from kaggle_manager.platforms.platform import ExpectedFile, SessionRef, SessionRequest
+from kaggle_manager.system.files import sha256_of
 
 KERNEL = """
 import os, random

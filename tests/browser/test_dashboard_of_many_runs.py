@@ -27,7 +27,6 @@ from dashboard_world import (
     served,
 )
 
-from kaggle_manager.console.formatting import iso
 from kaggle_manager.dashboard.charts import Series, line_chart
 from kaggle_manager.dashboard.comparison import MOST_BESIDE
 from kaggle_manager.dashboard.export_html import write_html
@@ -39,6 +38,7 @@ from kaggle_manager.dashboard.view import Dashboard
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.status.overview import overview
 from kaggle_manager.status.report import RunReport, SessionSummary
+from kaggle_manager.system.formatting import iso
 
 CAMPAIGN, SWEEP = "section_x/hop/seeds", "section_x/pole/sweep"
 

@@ -15,7 +15,6 @@ from dashboard_world import BEGAN, FINISHED, HOSTILE, NOW, RUNNING, add_run, bui
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kaggle_manager.console.formatting import duration
 from kaggle_manager.dashboard.axes import Scale
 from kaggle_manager.dashboard.curves import smoothed, thinned
 from kaggle_manager.dashboard.export_html import write_html
@@ -27,6 +26,7 @@ from kaggle_manager.errors import StorageError
 from kaggle_manager.protocol.events import EvaluationEvent, ProgressEvent
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.status.overview import overview
+from kaggle_manager.system.formatting import duration
 from kaggle_manager.trees.curves import read_episodes
 
 

@@ -15,13 +15,14 @@ from small_project import SECTION, TRAINER, Bench, installed
 from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
 from kaggle_manager.config import RunConfig, build_config
 from kaggle_manager.errors import BundleTooLarge, ConfigError, KernelFailed, QuotaError, Unavailable
-from kaggle_manager.orchestrator.campaign import LIVE, Campaign, Member, seeds_of
+from kaggle_manager.orchestrator.campaign import Campaign, Member, seeds_of
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.models import ROOM
 from kaggle_manager.platforms.platform import SessionRef, SessionRequest, StartedSession
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.sessions.bundle import order_of
 from kaggle_manager.status.forecast import forecast_run
+from kaggle_manager.status.report import LIVE
 
 pytestmark = pytest.mark.slow
 

@@ -135,7 +135,7 @@ def test_a_session_has_what_its_platform_says_and_is_tried_anew_when_that_is_les
 ) -> None:
     note = f"""
 import json, os, pathlib
-told = json.loads(os.environ["KM_TRIAL"])
+told = json.loads(os.environ["KM_TRY_OUT"])
 pathlib.Path({str(project / "told")!r}).write_text(repr((told["memory_bytes"], told["output_bytes"])))
 """
     write_own(project, note + own(project))

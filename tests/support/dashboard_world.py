@@ -13,7 +13,6 @@ import uvicorn
 from small_sweep import STOPS, SWEEP
 
 from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree
-from kaggle_manager.console.formatting import iso
 from kaggle_manager.dashboard.server import create_app, listen
 from kaggle_manager.dashboard.verification import Verifier
 from kaggle_manager.dashboard.view import Dashboard
@@ -24,6 +23,7 @@ from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import RunRow, SessionRow, Trouble
 from kaggle_manager.sections.trial import study_folder
 from kaggle_manager.sweeps.study import Result, Study
+from kaggle_manager.system.formatting import iso
 
 BEGAN = 1_795_300_000.0
 NOW = BEGAN + 4000.0

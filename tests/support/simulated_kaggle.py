@@ -25,7 +25,6 @@ from simulated_record import Odds, Session
 from simulated_session import Ending, Trainer, run_session
 from virtual_process import Clock, Mortality
 
-from kaggle_manager.console.formatting import iso
 from kaggle_manager.errors import (
     AuthError,
     ConfigError,
@@ -53,6 +52,7 @@ from kaggle_manager.platforms.platform import (
     SessionState,
     SessionStatus,
 )
+from kaggle_manager.system.formatting import iso
 from kaggle_manager.trainer.runtime.input_mount import MOUNT_WAIT_S
 
 MINUTE = 60.0

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from kaggle_manager.checkpoints import CheckpointStore, Lineage, ReplayCommit, SegmentRef, TrainingTree
-from kaggle_manager.checkpoints.atomic_io import sha256_bytes
 from kaggle_manager.checkpoints.sealed_json import seal
 from kaggle_manager.config import RunConfig, build_config
+from kaggle_manager.system.files import sha256_bytes
 
 SECTION, SCENARIO = "section_7_6_rl_performance", "traffic_light_control"
 IDENTITY = {

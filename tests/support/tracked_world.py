@@ -10,9 +10,9 @@ from small_trees import config_in, curve
 
 from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree
 from kaggle_manager.config import RunConfig
-from kaggle_manager.console.formatting import iso
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.rows import RunRow
+from kaggle_manager.system.formatting import iso
 
 RUN = "d" * 32
 STEPS = 100

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kaggle_manager.config import RunConfig, build_config, parse_duration, state_folder
+from kaggle_manager.config import RunConfig, build_config, seconds_of, state_folder
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.sections.project import find_project
 from kaggle_manager.sessions.image_view import hidden_from
@@ -52,13 +52,13 @@ def test_everything_a_run_writes_goes_below_its_workdir(tmp_path: Path) -> None:
     ("text", "seconds"), [("60s", 60), ("90m", 5400), ("11h30m", 41400), ("45", 45), (12, 12), ("1.5h", 5400)]
 )
 def test_durations(text: str | float, seconds: float) -> None:
-    assert parse_duration(text) == seconds
+    assert seconds_of(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "soon", "5 parsecs", "-3s", "1h-2m", "h"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="not a duration"):
-        parse_duration(text)
+        seconds_of(text)
 
 
 @pytest.mark.parametrize(

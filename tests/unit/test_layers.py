@@ -20,7 +20,8 @@ PACKAGE = ROOT / "kaggle_manager"
 # The package itself has no layer: it names what is public on every layer, imports it on use, and is for users alone.
 LAYERS = (
     ("errors",),
-    ("console", "notify", "system"),
+    ("system",),
+    ("console", "notify"),
     ("runs", "sections", "checkpoints", "platforms", "local_kaggle"),
     ("config", "protocol"),
     ("sessions", "trees", "trainer"),

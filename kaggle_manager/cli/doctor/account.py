@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 
 from kaggle_manager.cli.doctor.check import Check, guarded, problem
 from kaggle_manager.config import RunConfig, workdir_of
-from kaggle_manager.console.formatting import duration
 from kaggle_manager.errors import KaggleManagerError, RemoteError, StorageError
 from kaggle_manager.platforms.kaggle.client import KaggleClient, page_of
 from kaggle_manager.platforms.kaggle.credentials import Credentials
@@ -24,6 +23,7 @@ from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.journal_file import copy_to_read
 from kaggle_manager.sessions.reconcile import is_empty
 from kaggle_manager.system.command_line import command
+from kaggle_manager.system.formatting import duration
 
 CONNECT_S, READ_S = 3.0, 4.0
 # All questions together; a resolver that does not answer keeps to no time-out of ours.
@@ -152,9 +152,13 @@ def clock(date: str, asked: datetime, answered: datetime) -> Check:
     return Check("clock", "problem", f"{says}; tokens and signed addresses will be refused", todo)
 
 
+def gpu_hours(quota: Quota) -> str:
+    return f"{quota.left_s / 3600:.1f} of {quota.total_s / 3600:.0f} GPU hours left"
+
+
 def quota(quota: Quota, now: datetime) -> Check:
     """This week's accelerator time."""
-    says = f"{quota.left_s / 3600:.1f} of {quota.total_s / 3600:.0f} GPU hours left"
+    says = gpu_hours(quota)
     if quota.reserved_s:
         says += f", {quota.reserved_s / 3600:.1f} reserved by running sessions"
     if quota.refresh_time is not None:

@@ -13,17 +13,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Generic, Literal, TypeVar
 
-from kaggle_manager.console.formatting import count
+from kaggle_manager.cli.doctor.account import gpu_hours
 from kaggle_manager.errors import KaggleManagerError, NotFound
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.datasets import download_dataset_files
 from kaggle_manager.platforms.kaggle.models import label_of
 from kaggle_manager.platforms.platform import Belonging, OutputListing, PublishedInputs, SessionRef, SessionState
+from kaggle_manager.runs.leftovers import PREFIX
+from kaggle_manager.system.formatting import count
 from kaggle_manager.system.scratch import scratch_folder
 
 _T = TypeVar("_T")
 Found = Literal["seen", "not seen", "unknown"]
-OURS, TRIED = "km-", "km-doctor-"
+TRIED = f"{PREFIX}doctor-"
 # Of the kernels that ran last, so many are asked how they are.
 _KERNELS_ASKED = 20
 _NO_KERNEL = (
@@ -98,7 +100,7 @@ class _Look:
     def finished(self) -> SessionRef:
         """The newest version of a kernel of this program; such a session leaves files and a log."""
         over = (version for version, state, _ in self.kernels if state is SessionState.COMPLETE)
-        if (version := next((each for each in over if each.slug.startswith(OURS)), None)) is None:
+        if (version := next((each for each in over if each.slug.startswith(PREFIX)), None)) is None:
             raise Unknown(_NO_KERNEL)
         return version
 
@@ -161,8 +163,8 @@ def _names(look: _Look) -> _Answer:
 
 def _quota(look: _Look) -> _Answer:
     quota = look.client.quota()
-    says = f"{quota.left_s / 3600:.1f} of {quota.total_s / 3600:.0f} GPU hours left"
-    return quota.refresh_time is not None, f"{says}, renewed {quota.refresh_time or 'at a moment that is not said'}"
+    renewed = quota.refresh_time or "at a moment that is not said"
+    return quota.refresh_time is not None, f"{gpu_hours(quota)}, renewed {renewed}"
 
 
 def _pages(look: _Look) -> _Answer:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-from kaggle_manager.console.formatting import count
 from kaggle_manager.errors import KaggleManagerError, VerificationError
+from kaggle_manager.system.formatting import count
 
 State = Literal["ok", "unknown", "caution", "problem"]
 STATES: tuple[State, ...] = get_args(State)

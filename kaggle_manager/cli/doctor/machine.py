@@ -17,7 +17,6 @@ from kaggle_manager.checkpoints.atomic_swap import check_place
 from kaggle_manager.cli.doctor.check import Check
 from kaggle_manager.cli.extras import how_to_install
 from kaggle_manager.config import RunConfig
-from kaggle_manager.console.formatting import count, size
 from kaggle_manager.errors import ConfigError, InputMissing, StorageError
 from kaggle_manager.local_kaggle.launcher import find
 from kaggle_manager.runs.journal import Journal
@@ -25,8 +24,9 @@ from kaggle_manager.sections.model import Section
 from kaggle_manager.sessions.connection import connect
 from kaggle_manager.sessions.preflight import inputs_of, missing_packages
 from kaggle_manager.system import accelerators
+from kaggle_manager.system.files import size_below
+from kaggle_manager.system.formatting import count, size
 from kaggle_manager.system.place import check
-from kaggle_manager.trees.inspect import size_of
 
 OLDEST_PYTHON = (3, 11)
 # The official client and its SDK are released in pairs; these are the ones the contract tests were run with.
@@ -156,7 +156,7 @@ def inputs(config: RunConfig) -> Check | list[Check]:
 
 def disk(config: RunConfig) -> Check:
     """Room for the training tree and the copies a run keeps of it."""
-    tree = size_of(config.tree)
+    tree = size_below(config.tree)
     try:
         free = min(shutil.disk_usage(_existing(place)).free for place in (config.state, config.tree))
     except OSError as error:

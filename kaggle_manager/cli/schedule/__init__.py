@@ -1,4 +1,4 @@
-"""Lets something else than a person call `tick`: cron, a systemd timer, the Windows task scheduler, GitHub Actions.
+"""Lets something else than the user call `tick`: cron, a systemd timer, the Windows task scheduler, GitHub Actions.
 
 Promises: what is written holds absolute paths and no secret; writing it twice is writing it once; removing it leaves
 everything else that was there. Nothing is written before `install`. It never runs `systemctl` or `schtasks` for the

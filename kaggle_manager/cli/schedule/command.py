@@ -1,4 +1,4 @@
-"""`schedule`: a run that goes on by itself, also after a restart of the machine."""
+"""`schedule`: a run that continues by itself, also after a restart of the machine."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ class Entry:
 
     Attributes:
         name: by which it is found again.
-        words: what it does, for a person.
+        words: what it does, for the user.
         crontab_line: ends with `crontab_mark(name)`; empty when it is made of files.
         files: content of each file.
         activate: commands for you to run once it is written.

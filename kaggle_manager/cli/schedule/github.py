@@ -4,7 +4,7 @@ A runner starts empty, so what a run must remember - the journal and the trainin
 secret - travels between ticks in the repository's cache. A cache and not an artifact, because a pull request from a
 fork cannot write into the cache of the default branch, reading it needs no token, and it is kept as long as it is
 used. Both can be lost; a scheduled tick that finds no state therefore stops instead of starting a run once more from
-zero: a run begins when a person starts the workflow with `start` ticked.
+zero: a run begins when a user starts the workflow with `start` ticked.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kaggle_manager.cli.schedule.means import DEFAULT_EVERY
-from kaggle_manager.config import KAGGLES, RunConfig, parse_duration
+from kaggle_manager.config import KAGGLES, RunConfig, seconds_of
 from kaggle_manager.errors import ConfigError, retryable_exit_codes
 from kaggle_manager.platforms.kaggle.credentials import find_credentials
 
@@ -53,7 +53,7 @@ class TickJob:
         workdir: as given; None for the project itself.
         state: folder of the journal and of the log.
         trees: the training tree, and those of the seeds of a campaign as one pattern.
-        existing: its run was there when the schedule was made, so a tick goes on with it and never begins another.
+        existing: its run was there when the schedule was made, so a tick continues with it and never begins another.
         package: what a machine that starts empty installs this program from; None where this machine calls `tick`.
         cautions: what will go wrong when nobody looks.
     """
@@ -178,7 +178,7 @@ def one_line(text: str | Path, what: str) -> str:
 def _distance(every: str) -> int:
     accepted = [minutes * 60 for minutes in MINUTES] + [hours * 3600 for hours in HOURS]
     try:
-        seconds = parse_duration(every)
+        seconds = seconds_of(every)
     except ConfigError:
         seconds = 0.0
     if seconds not in accepted:

@@ -47,11 +47,11 @@ def belongings(client: ApiConnection, owner: str) -> list[Belonging]:
     found = []
     for item in _pages(client, list_kernels, kernels, "kernels", about=f"kernels of {owner}"):
         if not item.get("ref") or _is_of(owner, item):
-            found.append(Belonging("session", _slug(item), _moment(item.get("lastRunTime"))))
+            found.append(Belonging("session", _slug(item), moment_of(item.get("lastRunTime"))))
     for item in _pages(client, list_datasets, datasets, "datasets", about=f"datasets of {owner}"):
         if _is_of(owner, item):
             size = item.get("totalBytes")
-            found.append(Belonging("input", _slug(item), _moment(item.get("lastUpdated")), size))
+            found.append(Belonging("input", _slug(item), moment_of(item.get("lastUpdated")), size))
     return list(dict.fromkeys(found))
 
 
@@ -97,7 +97,8 @@ def _names(item: dict[str, Any]) -> list[str]:
     return [name for name in str(item.get("ref") or "").split("/") if name]
 
 
-def _moment(text: Any) -> float | None:
+def moment_of(text: Any) -> float | None:
+    """A time of Kaggle's, in seconds since the epoch: UTC where it does not say; None for no time."""
     try:
         moment = datetime.fromisoformat(str(text))
     except ValueError:

@@ -29,7 +29,7 @@ from kagglesdk.kernels.types.kernels_enums import KernelsListSortType, KernelsLi
 from kaggle_manager.errors import NotFound, NoVersionShown, ProtocolError, Unavailable
 from kaggle_manager.platforms.kaggle import datasets, environment, inputs
 from kaggle_manager.platforms.kaggle.auth import quotable
-from kaggle_manager.platforms.kaggle.belongings import belongings, delete_dataset
+from kaggle_manager.platforms.kaggle.belongings import belongings, delete_dataset, moment_of
 from kaggle_manager.platforms.kaggle.connection import NOT_ACCEPTED, ApiConnection
 from kaggle_manager.platforms.kaggle.download import download_file
 from kaggle_manager.platforms.kaggle.log_stream import follow_log
@@ -256,8 +256,9 @@ class KaggleClient(ApiConnection, Platform):
         Raises:
             AuthError, RemoteError.
         """
-        oldest, live = datetime.now(UTC) - timedelta(seconds=_LIVE_S), Counter[str]()
-        for slug in [slug for slug, ran in self._ran_last(owner) if _moment(ran) >= oldest]:
+        oldest, live = datetime.now(UTC).timestamp() - _LIVE_S, Counter[str]()
+        # Of one without a time nobody knows that it is over.
+        for slug in [slug for slug, ran in self._ran_last(owner) if (at := moment_of(ran)) is None or at >= oldest]:
             request = ApiGetKernelRequest()
             request.user_name, request.kernel_slug = owner, slug
             kernel = f"kernel {owner}/{slug}"
@@ -372,14 +373,6 @@ def _save_request(push: SessionRequest) -> ApiSaveKernelRequest:
 def _part(answer: JsonAnswer, name: str) -> dict[str, Any]:
     part = answer.get(name)
     return part if isinstance(part, dict) else {}
-
-
-def _moment(text: str) -> datetime:
-    """A time of Kaggle's; without one, the latest there is."""
-    try:
-        return _utc(datetime.fromisoformat(text)) or datetime.max.replace(tzinfo=UTC)
-    except ValueError:
-        return datetime.max.replace(tzinfo=UTC)
 
 
 def _accelerator_of(metadata: Mapping[str, Any]) -> str:

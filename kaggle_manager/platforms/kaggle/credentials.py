@@ -54,26 +54,6 @@ def find_credentials(environ: Mapping[str, str] = os.environ, home: Path | None 
     return next(_found(environ, home), None)
 
 
-def require_credentials(environ: Mapping[str, str] = os.environ, home: Path | None = None) -> Credentials:
-    """Like `find_credentials`, but nothing found is an error that says where was looked.
-
-    Raises:
-        AuthError: none found, or malformed.
-    """
-    found = find_credentials(environ, home)
-    if found is None:
-        home = home if home is not None else Path.home()
-        config = _config_folder(environ, home)
-        raise AuthError(
-            "No Kaggle credentials were found. Looked at: KAGGLE_API_TOKEN; "
-            f"{home / '.kaggle' / 'access_token'}[.txt]; KAGGLE_USERNAME with KAGGLE_KEY; {config / 'kaggle.json'}; "
-            f"{home / '.kaggle' / 'credentials.json'}.",
-            safe="nothing was sent",
-            next_step=_SETTINGS,
-        )
-    return found
-
-
 def _found(environ: Mapping[str, str], home: Path) -> Iterator[Credentials]:
     yield from _tokens(environ, home)
     yield from _legacy(environ, home)

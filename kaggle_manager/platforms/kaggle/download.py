@@ -24,8 +24,9 @@ from kaggle_manager.errors import (
 from kaggle_manager.platforms.kaggle.connection import ApiConnection
 from kaggle_manager.platforms.kaggle.retry import parse_retry_after
 from kaggle_manager.platforms.kaggle.transport import read_body
-from kaggle_manager.platforms.local_files import PART_SUFFIX, sha256_of, storage_error
+from kaggle_manager.platforms.local_files import PART_SUFFIX, storage_error
 from kaggle_manager.platforms.platform import OutputFile
+from kaggle_manager.system.files import sha256_of
 
 _CHUNK = 256 * 1024
 # How the hosts that hold files say that a signed address has run out, or never was.

@@ -1,6 +1,6 @@
 """Uploads that were begun and not finished, remembered across processes.
 
-A file is recognised by its SHA-256, so an upload only goes on with the bytes it began with. What is remembered, the
+A file is recognised by its SHA-256, so an upload only continues with the bytes it began with. What is remembered, the
 upload's signed address, lets its holder write that one upload and nothing else; it is kept readable for this user
 alone and forgotten as soon as the upload is whole. Losing the memory costs an upload, never a dataset.
 """
@@ -12,7 +12,7 @@ import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from kaggle_manager.platforms.local_files import sha256_of
+from kaggle_manager.system.files import sha256_of
 
 # Smaller files are sent again sooner than they are hashed and asked for.
 WORTH_REMEMBERING = 8 * 1024 * 1024

@@ -1,7 +1,7 @@
 """Upload one file to where Kaggle keeps blobs: Google's resumable protocol, continued where it broke off.
 
 Promises: returns a token only when the host says it has every byte; memory stays flat; an upload that was cut, also by
-the end of this process, goes on where it was cut; credentials are not sent to that host. The token
+the end of this process, continues where it was cut; credentials are not sent to that host. The token
 means "uploaded", not "published": `datasets.py` sees to that.
 Protocol: https://cloud.google.com/storage/docs/performing-resumable-uploads
 """

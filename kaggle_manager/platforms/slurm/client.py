@@ -30,7 +30,7 @@ from kaggle_manager.errors import (
     one_line,
 )
 from kaggle_manager.platforms.file_names import check_file_name
-from kaggle_manager.platforms.local_files import path_inside, sha256_of, take_what_is_here
+from kaggle_manager.platforms.local_files import path_inside, take_what_is_here
 from kaggle_manager.platforms.platform import (
     LONGEST_LINE,
     Belonging,
@@ -74,6 +74,7 @@ from kaggle_manager.platforms.slurm.links import folder_of, links_of
 from kaggle_manager.platforms.slurm.refusals import in_doubt, is_doubtful, refusal
 from kaggle_manager.platforms.slurm.settings import read_settings, root_of
 from kaggle_manager.platforms.slurm.shell import Shell, TimedOut
+from kaggle_manager.system.files import sha256_of
 
 # A source this large is a mistake; nothing else bounds it.
 _SOURCE_BYTES = 64_000_000

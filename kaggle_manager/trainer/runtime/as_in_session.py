@@ -2,8 +2,8 @@
 
     python -m kaggle_manager.trainer.runtime.as_in_session MODULE [ARGUMENT ...]
 
-`kaggle_manager.sessions.trial` unpacks the code and says in `KM_TRIAL` what stays behind. A package that a session
-lacks cannot be imported here either, whoever asks, nor a module from where nothing travels; what is read from the
+`kaggle_manager.sessions.try_out` unpacks the code and says in `KM_TRY_OUT` what stays behind. A package that a session
+lacks cannot be imported here either, by any module, nor a module from where nothing travels; what is read from the
 project's own folder is noticed. What was found missing is put in words by `advice`. Standard library only: nothing is
 imported before it can be hidden.
 """
@@ -26,7 +26,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-VARIABLE = "KM_TRIAL"
+VARIABLE = "KM_TRY_OUT"
 PACKAGE = "kaggle_manager"
 INPUTS = "KM_INPUTS"
 """The variable that names the folders of a section's input data, see `kaggle_manager.sections.inputs`."""
@@ -34,12 +34,12 @@ MOST_NAMED = 5
 
 
 @dataclass
-class Trial:
+class TryOut:
     """What this process may use, and what it has asked for besides.
 
     Attributes:
         code: the folder that the code was unpacked in.
-        project: the folder it came from; the same outside a trial.
+        project: the folder it came from; the same outside a try-out.
         section: the section's folder, relative to both.
         hidden: module -> pin (`name==version`) of the package of this machine that brings it, for those that a session
             lacks; "" for one that no index has. One of this name that is no package's is not hidden.
@@ -71,8 +71,8 @@ class Trial:
         self._written: set[Path] = set()
 
     @classmethod
-    def from_environment(cls) -> Trial:
-        """As `KM_TRIAL` says; without it everything of this machine may be used."""
+    def from_environment(cls) -> TryOut:
+        """As `KM_TRY_OUT` says; without it everything of this machine may be used."""
         said = json.loads(os.environ.get(VARIABLE) or "{}")
         code = Path(said.get("code") or Path.cwd())
         return cls(
@@ -329,10 +329,10 @@ def _travelling(known: tuple[str, ...], path: tuple[str, ...]) -> tuple[str, ...
 
 
 class _Hiding:
-    """A finder of modules that does not find some: only that way is it the same for whoever looks before importing."""
+    """A finder of modules that does not find some: that way it is the same for code that looks before importing."""
 
-    def __init__(self, finder: Any, trial: Trial) -> None:
-        self._finder, self._trial = finder, trial
+    def __init__(self, finder: Any, try_out: TryOut) -> None:
+        self._finder, self._try_out = finder, try_out
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._finder, name)
@@ -341,31 +341,31 @@ class _Hiding:
         spec = self._finder.find_spec(name, path, target)
         if spec is not None and (stays := self._staying(spec)):
             # As in a session, where code that can do without it does; another of that name may come after it.
-            self._trial.staying[name] = stays
-            there = [place for place in (sys.path if path is None else path) if not self._trial.stays(place)]
+            self._try_out.staying[name] = stays
+            there = [place for place in (sys.path if path is None else path) if not self._try_out.stays(place)]
             spec = self._finder.find_spec(name, there, target)
             if spec is not None and self._staying(spec):  # it is found by another way than the path
                 return None
-        if spec is None or not (hidden := self._trial.hiding(name)) or not self._is_packages(spec):
+        if spec is None or not (hidden := self._try_out.hiding(name)) or not self._is_packages(spec):
             return spec
         # The user's own module of that name may come after it on the path.
-        own = [place for place in (sys.path if path is None else path) if not self._trial.is_packages(place)]
+        own = [place for place in (sys.path if path is None else path) if not self._try_out.is_packages(place)]
         spec = self._finder.find_spec(name, own, target)
         if spec is None or self._is_packages(spec):
-            self._trial.refused.append(hidden)
+            self._try_out.refused.append(hidden)
             return None
         return spec
 
     def _staying(self, spec: Any) -> Path | None:
         """Where it lies when that is where nothing travels from: its file, or each of its folders."""
         if spec.origin and spec.has_location:
-            return self._trial.stays(spec.origin)
-        found = [self._trial.stays(place) for place in spec.submodule_search_locations or ()]
+            return self._try_out.stays(spec.origin)
+        found = [self._try_out.stays(place) for place in spec.submodule_search_locations or ()]
         return found[0] if found and all(found) else None
 
     def _is_packages(self, spec: Any) -> bool:
         places = [spec.origin, *(spec.submodule_search_locations or ())]
-        return any(self._trial.is_packages(place) for place in places if place)
+        return any(self._try_out.is_packages(place) for place in places if place)
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
@@ -399,18 +399,18 @@ def _include(names: Sequence[str]) -> str:
     return f"add {_listed([json.dumps(name) for name in names])} to `include` in section.toml"
 
 
-trial = Trial.from_environment()
+try_out = TryOut.from_environment()
 """This process's own."""
 
 
 def main(arguments: Sequence[str]) -> None:
     """Run a module as `python -m` does, with the rest as its arguments; what it cannot import is said in a line."""
-    trial.begin()
+    try_out.begin()
     sys.argv = [*arguments]
     try:
         runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
     except ImportError as error:
-        if advice := trial.advice(error):
+        if advice := try_out.advice(error):
             sys.exit(f"{type(error).__name__}: {error}; {advice}")
         raise
 

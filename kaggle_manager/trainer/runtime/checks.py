@@ -14,7 +14,7 @@ from types import FrameType
 
 from kaggle_manager.errors import KaggleManagerError
 from kaggle_manager.system import garbage
-from kaggle_manager.trainer.runtime.as_in_session import trial
+from kaggle_manager.trainer.runtime.as_in_session import try_out
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def report(check: Callable[[], Iterable[CheckResult]], *, as_json: bool) -> int:
         with _sigterm_in_order():
             for result in check():
                 results.append(result)
-                trial.tell(asdict(result))
+                try_out.tell(asdict(result))
     except KaggleManagerError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

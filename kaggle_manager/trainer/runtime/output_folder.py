@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from kaggle_manager.checkpoints import Disk, TrainingTree, atomic_slot, index, replay_files
-from kaggle_manager.checkpoints.atomic_io import regular, sha256_of
 from kaggle_manager.checkpoints.atomic_slot import Slot
 from kaggle_manager.checkpoints.layout import MANIFEST_SUFFIX, PENDING_SUFFIX
 from kaggle_manager.errors import KaggleManagerError
 from kaggle_manager.protocol.events import Event, ProgressEvent
 from kaggle_manager.protocol.file_names import OTHERS_ARCHIVE, START_FILE, TREE_FOLDER
 from kaggle_manager.protocol.session_result import OutputEntry
+from kaggle_manager.system.files import regular, sha256_of
 from kaggle_manager.trainer.runtime.log_lines import Emit
 
 # So many of the files that a platform lists are left, for something else may come into the folder.
@@ -116,7 +116,7 @@ def make_room(working: Path, found: Collection[Other], most: float) -> int:
     surplus = len(found) + 1 - most if len(found) > most else 0.0
     if not odd and not surplus:
         return 0
-    archive, packed = free_name(working / OTHERS_ARCHIVE), 0
+    archive, packed = _numbered(working / OTHERS_ARCHIVE), 0
     # Unbuffered: what is moved is in the archive before it leaves its place, should this process be killed next.
     with archive.open("xb", buffering=0) as stream, tarfile.open(fileobj=stream, mode="w") as tar:
         for other in (*odd, *by_size):
@@ -223,8 +223,8 @@ def _entries(working: Path) -> Iterator[Path]:
         yield from (Path(parent) / name for name in (*names, *links))
 
 
-def free_name(path: Path) -> Path:
-    """`path`, or the first numbered name like it under which nothing lies."""
+def _numbered(path: Path) -> Path:
+    """`path`, or the first name like it, numbered before its suffix, under which nothing lies."""
     free, number = path, 0
     while os.path.lexists(free):
         number += 1

@@ -38,7 +38,7 @@ def changed_on_purpose(config: Experiment, checkpoint: Checkpoint | None) -> str
     return _verdict(checkpoint, stated, config.identity, config).accepted
 
 
-def check_compatible(checkpoint: Checkpoint, identity: dict[str, Any], config: Experiment) -> str:
+def check_same_experiment(checkpoint: Checkpoint, identity: dict[str, Any], config: Experiment) -> str:
     """Tell every difference; return what of them the user accepts, '' for nothing.
 
     Raises:

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from kaggle_manager.system.durations import parse_duration
+
 # Until the first save is measured, and to cover one twice as slow as the slowest seen.
 _FIRST_SAVE_S = 2.0
 _SAVE_FACTOR = 2.0
@@ -30,7 +32,7 @@ class SessionClock:
 
     Args:
         deadline_s: seconds from the start until the session must have ended; None for no limit.
-        epilogue_s: seconds kept for what follows the last save (hashing the outputs, the final word).
+        epilogue_s: seconds kept for what follows the last save (hashing the outputs, the result).
         max_steps: timesteps this session may train at most; None for no limit.
         now: monotonic clock, seconds.
         started: when the session began, on that clock; None for now. The deadline counts from it.
@@ -157,7 +159,7 @@ def stop_signals(clock: SessionClock, *, second_interrupts: bool = True) -> Iter
 
 
 def outlive_stop_signals() -> None:
-    """In a process that works for a training: the training decides when it ends, whoever the signals are sent to.
+    """In a process that works for a training: it ends when the training says so, and by no signal.
 
     What this process starts is out of a terminal's reach as well, but ends by a SIGTERM of its own.
     """
@@ -171,15 +173,13 @@ def _pass(_number: int, _frame: FrameType | None) -> None:
     """Unlike SIG_IGN, this is not inherited by the programs that a process starts."""
 
 
-def parse_duration(text: str) -> float:
-    """Seconds in `90`, `60s`, `15m`, `1.5h`.
+def session_limit(text: str) -> float:
+    """Seconds of a duration longer than zero.
 
     Raises:
-        ValueError: anything else, or not positive.
+        ValueError: it is none.
     """
-    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
-    number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1.0)
-    seconds = float(number) * unit
-    if not 0 < seconds < float("inf"):
+    seconds = parse_duration(text)
+    if not 0 < seconds < float("inf"):  # so many digits are infinite
         raise ValueError(f"{text!r} is not a duration longer than zero")
     return seconds

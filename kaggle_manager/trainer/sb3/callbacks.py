@@ -107,7 +107,7 @@ class RotatingCheckpointCallback(AtRolloutStart):
 class DeadlineCallback(AtRolloutStart):
     """Saves and ends the session when its clock says so. Comes before evaluations, which may take long.
 
-    Inside a rollout that goes on beyond that the session ends as well, with what was saved before it: an episode may
+    Inside a rollout that continues beyond that the session ends as well, with what was saved before it: an episode may
     never end, and a rollout of whole episodes with it.
     """
 

@@ -1,7 +1,7 @@
 """A training and its store: what a save collects, and how a resume puts it back.
 
 A save hands over what there is at a rollout start, and another process writes it (see `worker_process`) while the
-training goes on; the next save waits for it. Knows what goes into a checkpoint; when to save is the callbacks'
+training continues; the next save waits for it. Knows what goes into a checkpoint; when to save is the callbacks'
 business, how bytes reach the disk the store's.
 """
 
@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Disk, TrainingMetadata, write_metadata
-from kaggle_manager.checkpoints.atomic_io import sha256_bytes
 from kaggle_manager.checkpoints.contents import Content, Streamed
 from kaggle_manager.checkpoints.replay_capture import NewRows
 from kaggle_manager.checkpoints.replay_log import RowsGone
 from kaggle_manager.checkpoints.sources import to_bytes
 from kaggle_manager.errors import CheckpointIncompatible
+from kaggle_manager.system.files import sha256_bytes
 from kaggle_manager.trainer.runtime.log_lines import Caution, warn
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
 from kaggle_manager.trainer.sb3 import divergence, exact_state, model_file, replay_rows, sizes

@@ -20,7 +20,7 @@ from kaggle_manager.trainer.sb3 import acting, model_file, replay_rows
 _ROWS_AT_ONCE = 4096
 _OBSERVATION = "an observation is not finite"
 _ADVICE = "lower the learning rate in section.toml and start from zero with --fresh"
-"""Which command that is, whoever started the training adds."""
+"""The program that started the training adds which command that is."""
 
 
 def in_parameters(parameters: Mapping[str, Any]) -> str:

@@ -25,7 +25,7 @@ from stable_baselines3.common import env_checker
 from kaggle_manager.errors import ConfigError, KaggleManagerError
 from kaggle_manager.sections.agent_tables import MonitorKwargs
 from kaggle_manager.sections.model import ScenarioConfig
-from kaggle_manager.trainer.runtime.as_in_session import chain, trial
+from kaggle_manager.trainer.runtime.as_in_session import chain, try_out
 from kaggle_manager.trainer.runtime.checks import CheckResult
 from kaggle_manager.trainer.sb3 import acting, algorithms, env_statistics, user_callbacks
 from kaggle_manager.trainer.sb3.env_files import FilesUsed, not_fingerprinted
@@ -165,7 +165,7 @@ def check_environment(
         yield CheckResult(name, ok, detail)
         if not ok:
             return
-    if trial.project != trial.code and (warning := not_fingerprinted(scenario, used)):
+    if try_out.project != try_out.code and (warning := not_fingerprinted(scenario, used)):
         yield CheckResult("its files are fingerprinted", True, warning)
 
 
@@ -185,10 +185,10 @@ def check_settings(scenario: ScenarioConfig, made: Pool) -> CheckResult:
 
 
 def _check_read() -> tuple[bool, str]:
-    if imported := trial.imported_elsewhere():
+    if imported := try_out.imported_elsewhere():
         return False, imported
     # Whether it needs a file only its code knows: it may be read where it is there, and done without elsewhere.
-    read = trial.left_behind()
+    read = try_out.left_behind()
     return True, f"WARNING: {read}" if read else "no file of the project that stays behind"
 
 
@@ -204,14 +204,14 @@ def told(error: Exception, key: str = "") -> str:
         key: of section.toml, which is to blame.
     """
     said = error.message if isinstance(error, KaggleManagerError) else f"{type(error).__name__}: {error}"
-    where = f" ({place})" if (place := trial.where(error)) else ""
-    advice = trial.advice(error) or _not_installed(error) or (trial.beside() if place and not key else "")
+    where = f" ({place})" if (place := try_out.where(error)) else ""
+    advice = try_out.advice(error) or _not_installed(error) or (try_out.beside() if place and not key else "")
     named = f"{key}: " if key and not said.startswith(f"{key}: ") else ""
     return f"{named}{said}{where}{f'; {advice}' if advice else ''}"
 
 
 def _not_installed(error: Exception) -> str:
-    """What to do about a module that this machine has not at all; what a session alone lacks, the trial says."""
+    """What to do about a module that this machine has not at all; what a session alone lacks, the try-out says."""
     for each in chain(error):
         if isinstance(each, ModuleNotFoundError) and each.name:
             return (

@@ -26,7 +26,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.sections.hyperparameters import NAMES
 from kaggle_manager.sections.values import is_object
-from kaggle_manager.trainer.runtime.as_in_session import trial
+from kaggle_manager.trainer.runtime.as_in_session import try_out
 from kaggle_manager.trainer.sb3.acting import random_action
 from kaggle_manager.trainer.sb3.algorithms import algorithm_class, parameters_of
 from kaggle_manager.trainer.sb3.arguments import MISTAKES, Wrapping
@@ -53,7 +53,7 @@ def look(
     if target and not needs["problem"]:
         _look_at_environment(needs, target, kwargs, wrappers, needs["like"] or algorithm, usual)
     modules = sorted(name for name in used.new_modules() if not _is_own(sys.modules[name]))
-    files = sorted(name for name in used.names() if _is_small(trial.project / name))
+    files = sorted(name for name in used.names() if _is_small(try_out.project / name))
     return {**needs, "modules": modules, "files": files}
 
 
@@ -69,7 +69,7 @@ def _look_at_environment(
         module, _, name = target.partition(":")
         env = Wrapping(wrappers, of_type=gym.Env)(getattr(__import__(module, fromlist=["_"]), name)(**kwargs))
     except (ConfigError, gym.error.UnregisteredEnv, ImportError, AttributeError) as error:
-        advice = trial.advice(error)
+        advice = try_out.advice(error)
         why = error.message if isinstance(error, ConfigError) else error
         named = kwargs.get("id", target)
         needs["problem"] = f"The environment {named!r} cannot be imported: {why}{f'; {advice}' if advice else ''}"
@@ -120,7 +120,7 @@ def _is_own(module: Any) -> bool:
     path = getattr(module, "__path__", ())
     # `torch.classes` is a module with an answer of its own to every name.
     places = [getattr(module, "__file__", None), *(path if isinstance(path, Iterable) else ())]
-    return any(trial.is_own(Path(os.path.realpath(place))) for place in places if isinstance(place, str))
+    return any(try_out.is_own(Path(os.path.realpath(place))) for place in places if isinstance(place, str))
 
 
 def _is_small(path: Path) -> bool:

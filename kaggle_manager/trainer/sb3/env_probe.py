@@ -1,8 +1,8 @@
 """How exact an environment can be put back: tried out at the start of a run, never assumed.
 
-Pickling is tried first: a copy is made, the original goes on, then the copy is given the same actions and must show
+Pickling is tried first: a copy is made, the original continues, then the copy is given the same actions and must show
 the same. An environment may pickle without an error and still lose its state, so only the comparison counts. If it
-fails, action replay is put to the same test; if that fails too the run goes on, and says why it cannot be exact.
+fails, action replay is put to the same test; if that fails too the run continues, and says why it cannot be exact.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _two(environments: Environments, mode: env_state.Mode, seed: int) -> Iterato
 
 
 def _failure(original: env_state.StatefulEnv, copied: env_state.StatefulEnv, seed: int) -> str:
-    """'' when a copy of the environment goes on like the original, else what went wrong."""
+    """'' when a copy of the environment continues like the original, else what went wrong."""
     original.reset(seed=seed)
     space = copy.deepcopy(original.action_space)
     space.seed(seed)

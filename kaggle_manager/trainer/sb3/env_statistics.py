@@ -98,5 +98,5 @@ def _shown(env: gym.Env[Any, Any], seed: int) -> str:
 
 
 def _is_statistic(value: Any) -> bool:
-    """A mean and a variance over a number of values, whoever's class it is."""
+    """A mean and a variance over a number of values, of whichever class."""
     return all(hasattr(value, name) for name in ("mean", "var", "count")) and not hasattr(value, "dtype")

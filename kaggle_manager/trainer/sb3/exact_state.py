@@ -79,7 +79,7 @@ class Item:
     collect: Callable[[Training], Any]
     restore: Callable[[Training, Any], None]
     can_be_lost: bool = False
-    """Whether a training goes on without it, only not with the same bits: it hangs on libraries, which change."""
+    """Whether a training continues without it, only not with the same bits: it hangs on libraries, which change."""
     of: Callable[[BaseAlgorithm], bool] = lambda _: True
     """Whether a model has it: a new item is no reason to refuse the states of algorithms that do not."""
 

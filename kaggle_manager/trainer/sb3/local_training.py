@@ -1,4 +1,4 @@
-"""One session of a section's training on this machine, without a platform; the next one goes on where it stopped.
+"""One session of a section's training on this machine, without a platform; the next one continues where it stopped.
 
 The training tree is the project's own, or lies below another folder. Nothing is written elsewhere, but a line for each
 checkpoint into the state folder, so that the next call knows its own.

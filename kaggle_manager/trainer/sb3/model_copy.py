@@ -1,4 +1,4 @@
-"""A model as it was at one step, by value: to be evaluated, and saved if it is the best, while the training goes on."""
+"""A model as it was at one step, by value: to be evaluated, and saved if it is the best, while training continues."""
 
 from __future__ import annotations
 

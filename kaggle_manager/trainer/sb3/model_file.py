@@ -34,7 +34,7 @@ from kaggle_manager.trainer.sb3.pickles import read_tensors
 
 @dataclass(frozen=True)
 class ModelSnapshot:
-    """A model at one instant, by reference: to be written, or pickled, before the training goes on.
+    """A model at one instant, by reference: to be written, or pickled, before the training continues.
 
     Tensors are seen as NumPy arrays, which cost a fraction of a tensor to pickle.
 

@@ -16,7 +16,8 @@ from typing import Any
 from stable_baselines3.common.callbacks import BaseCallback
 
 from kaggle_manager.checkpoints import Disk
-from kaggle_manager.checkpoints.atomic_io import own_folder, regular, write_atomic
+from kaggle_manager.checkpoints.atomic_io import own_folder, write_atomic
+from kaggle_manager.system.files import regular
 from kaggle_manager.trainer.runtime.log_lines import Caution, warn
 
 _COLUMNS = ("r", "l", "t", "step")

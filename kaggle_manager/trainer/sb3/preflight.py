@@ -6,7 +6,7 @@ They hold for every Stable-Baselines3 training: the environment can be made, res
 (`env_check`), and the trainer as it is saves, survives a kill, resumes and learns. How varied the rewards of random
 actions are is told, not judged. A section with promises of its own has a `preflight` module beside its section.toml,
 which builds on these and takes the same options. It trains a few steps in a folder of its own, which it removes, and
-touches no training tree. The manager runs it in what travels, see `kaggle_manager.sessions.trial`.
+touches no training tree. The manager runs it in what travels, see `kaggle_manager.sessions.try_out`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from kaggle_manager.sections.model import ScenarioConfig, Section
 from kaggle_manager.system.accelerators import WORTHWHILE_GAIN
 from kaggle_manager.system.patience import Patience
 from kaggle_manager.system.scratch import scratch_folder
-from kaggle_manager.trainer.runtime.as_in_session import trial
+from kaggle_manager.trainer.runtime.as_in_session import try_out
 from kaggle_manager.trainer.runtime.checks import CheckResult, add_options, report
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
 from kaggle_manager.trainer.sb3 import acting, algorithms, code_first, evaluation_share, sizes
@@ -156,7 +156,7 @@ def _of_build(project: Path, section: Section, name: str, effort: Effort, quick:
         yield from found
         if not all(result.ok for result in found):
             return
-    if trial.project != trial.code and (warning := not_fingerprinted(scenario, used)):
+    if try_out.project != try_out.code and (warning := not_fingerprinted(scenario, used)):
         yield CheckResult("its files are fingerprinted", True, warning)
     if not quick:
         trained = check_training(project, section, name, effort, rollout=rollout)
@@ -202,7 +202,7 @@ FITS = "fits a session"
 def _fits(model: BaseAlgorithm, capacity: int, timesteps: int) -> CheckResult:
     """`capacity` are the rows of its replay buffer, each over all environments."""
     rows, row = min(capacity, -(-timesteps // model.n_envs)), sizes.row_bytes(model)
-    there, kept = trial.memory_bytes, trial.output_bytes
+    there, kept = try_out.memory_bytes, try_out.output_bytes
     if there and (found := sizes.too_large_for_memory(model, rows, row, there, "a session")):
         return CheckResult(FITS, False, found)
     said = f"the replay buffer takes {sizes.gigabytes(rows * row)} of memory" if rows else "it has no replay buffer"
@@ -353,7 +353,7 @@ def check_lanes(project: Path, section: Section, name: str, made: Pool) -> list[
     if seen is None:
         return [CheckResult(what, True, "not known: no update came within seconds")]
     said = f"two train {seen.gain:.2g} times as much as one on {seen.cores} cores, with {sizes.gigabytes(takes)} each"
-    fits, line, asked = (trial.memory_bytes or sys.maxsize) // max(takes, 1), "", section.kernel.lanes
+    fits, line, asked = (try_out.memory_bytes or sys.maxsize) // max(takes, 1), "", section.kernel.lanes
     if asked > max(fits, 1):
         said = f"WARNING: {said}; of lanes = {asked} no more than {max(fits, 1)} fit a session, and are used"
     elif asked == 1 and fits > 1 and seen.gain >= WORTHWHILE_GAIN:

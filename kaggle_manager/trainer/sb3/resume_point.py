@@ -42,13 +42,13 @@ class RunRecord:
     unsaved: list[str] = field(default_factory=list)
 
     def note_unsaved(self, names: list[str]) -> None:
-        """What changes while the training goes on and is in no save is known from here on, and said once a session."""
+        """What changes while training continues and is in no save is known from here on, and said once a session."""
         if new := [name for name in names if name not in self.unsaved]:
             self.unsaved = sorted({*self.unsaved, *new})
             warn_in_log(f"resumes of this training are not exact: none, because {_changes(self.unsaved)}. {_REMEDY}")
 
     def resumed_without(self, step: int) -> None:
-        """The training goes on from here, and what no save holds is what it was at the beginning."""
+        """The training continues from here, and what no save holds is what it was at the beginning."""
         if self.unsaved:
             self.break_at(step, _changes(self.unsaved))
 

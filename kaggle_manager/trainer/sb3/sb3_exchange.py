@@ -3,7 +3,7 @@
     export   a checkpoint as <scenario>_checkpoint_<N>_steps.zip, which stock `Algorithm.load()` opens,
              <scenario>_checkpoint_<N>_steps_vecnormalize.pkl for `VecNormalize.load()`, where the training normalises,
              and <scenario>_checkpoint_<N>_steps_replay_buffer.pkl for `load_replay_buffer()`
-    import   such files become the first checkpoint of a training tree; training goes on from there
+    import   such files become the first checkpoint of a training tree; training continues from there
 
 Promises: an export is made of verified bytes and changes nothing in the tree; an import never runs code from the files,
 and says in the checkpoint what such files do not hold. Those of older versions are taken as stock takes them.

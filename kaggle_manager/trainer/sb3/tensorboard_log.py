@@ -21,7 +21,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import KVWriter, Logger
 
 from kaggle_manager.checkpoints import Disk
-from kaggle_manager.checkpoints.atomic_io import make_way, own_folder, regular
+from kaggle_manager.checkpoints.atomic_io import make_way, own_folder
+from kaggle_manager.system.files import regular
 from kaggle_manager.trainer.runtime.log_lines import Caution, warn
 from kaggle_manager.trainer.sb3.callbacks import AtRolloutStart
 

@@ -1,7 +1,7 @@
 """Train a section's scenario on this machine, resuming by itself: `python -m kaggle_manager.trainer.sb3.train_dqn`.
 
 The same trainer as in a session: the training tree is the project's own (or lies below `--workdir`), and calling
-it again goes on where it stopped. The algorithm is the section's; the name is that of the section it was made for.
+it again continues where it stopped. The algorithm is the section's; the name is that of the section it was made for.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from kaggle_manager.errors import Diverged, Interrupted, KaggleManagerError, UntrustedTree, error_context
 from kaggle_manager.system.arguments import ArgumentParser
-from kaggle_manager.trainer.runtime.session_clock import SessionClock, parse_duration, stop_signals
+from kaggle_manager.trainer.runtime.session_clock import SessionClock, session_limit, stop_signals
 from kaggle_manager.trainer.sb3.local_training import IF_TRUSTED, again, open_project, train_here, tree_of
 
 MOST_TIMESTEPS = 10**12
@@ -90,7 +90,7 @@ def _parser() -> ArgumentParser:
         help="continue though the environment or the reward was changed, on purpose; the checkpoints say so",
     )
     parser.add_argument(
-        "--session-limit", type=parse_duration, metavar="60s", help="stop in good order within this time"
+        "--session-limit", type=session_limit, metavar="60s", help="stop in good order within this time"
     )
     return parser
 

@@ -1,7 +1,7 @@
 """One session of one training: from the newest checkpoint towards the target, for any Stable-Baselines3 algorithm.
 
 Promises: a training cut anywhere, any number of times, and continued by `train` ends with the bits of one that was
-never cut, where the environment and the arithmetic allow it; where they do not, it says so and goes on. The target is
+never cut, where the environment and the arithmetic allow it; where they do not, it says so and continues. The target is
 the total over all sessions. Never subclasses or patches an algorithm.
 """
 
@@ -28,7 +28,7 @@ from kaggle_manager.checkpoints.compatibility import is_another_task
 from kaggle_manager.errors import KaggleManagerError, WrongAccelerator
 from kaggle_manager.protocol.events import ResumeEvent
 from kaggle_manager.trainer.runtime.log_lines import Caution, Emit, emit_in_words, say, warn
-from kaggle_manager.trainer.runtime.same_experiment import changed_on_purpose, check_compatible
+from kaggle_manager.trainer.runtime.same_experiment import changed_on_purpose, check_same_experiment
 from kaggle_manager.trainer.runtime.session import SessionOutcome
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
 from kaggle_manager.trainer.sb3 import (
@@ -140,7 +140,7 @@ class Session:
         self.store = CheckpointStore(self.tree, disk=disk, warn=warn)
         self.identity = complete_identity(config, built, self.record)
         if resume_point.checkpoint is not None:
-            accepted = check_compatible(resume_point.checkpoint, self.identity, config)
+            accepted = check_same_experiment(resume_point.checkpoint, self.identity, config)
             if accepted and not self._changed:  # of what a function has made, which is known only now
                 self._changed = accepted
                 self.record.break_at(resume_point.step, f"{accepted} was changed on purpose", changed=accepted)

@@ -1,7 +1,7 @@
 """Callbacks of the user: they run in `learn()` after the trainer's own, and what they keep survives a resume.
 
 Saved is what a callback with `state()` and `load_state(state)` says, what Stable-Baselines3 counts for every one, and
-the numbers that its own callbacks keep. Any other attribute that changes while the training goes on is in no save, and
+the numbers that its own callbacks keep. Any other attribute that changes while training continues is in no save, and
 is named; so is an environment that a callback plays in.
 """
 

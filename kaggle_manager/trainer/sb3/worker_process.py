@@ -1,7 +1,7 @@
 """One function, called in another process where the system can fork, and in this one elsewhere.
 
 Python runs one thread at a time: ten milliseconds of Python in a thread are taken from the training, in another process
-they are not. So this process starts a call and goes on; it has no thread for it. Arguments travel through shared
+they are not. So this process starts a call and continues; it has no thread for it. Arguments travel through shared
 memory: starting a call costs little more than one copy of their arrays, and waits for nothing.
 
 Promises: one call at a time; a call's error is raised here at the next look or join, never lost; the process ends with
@@ -172,7 +172,7 @@ class WorkerProcess(Generic[Argument, Result]):
 
 
 def is_wanted() -> bool:
-    """In a call: whether whoever asked still waits for it."""
+    """In a call: whether the caller still waits for it."""
     return _caller is None or not _caller.poll(0)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.sections import notebook
-from kaggle_manager.sections.script import ScriptScenario, place_of
+from kaggle_manager.sections.script import ScriptScenario, file_named
 from kaggle_manager.system.arithmetic import without_threads
 
 _PYTHON = ("python", "python3")
@@ -30,7 +30,7 @@ def command_of(scenario: ScriptScenario, folder: Path, root: Path) -> list[str]:
     if scenario.module:
         return [sys.executable, "-u", "-m", scenario.module, *scenario.arguments]
     if isinstance(scenario.script, str):
-        path = place_of(scenario.script, folder, root)
+        path = file_named(scenario.script, folder, root)
         if path is None:
             raise ConfigError(
                 f"script = {scenario.script!r}: there is no such file in {folder.name} or in the project.",

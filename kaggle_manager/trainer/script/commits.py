@@ -17,10 +17,10 @@ from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Disk, index,
 from kaggle_manager.checkpoints.contents import Content, Shared, entry_of
 from kaggle_manager.checkpoints.layout import ROLES
 from kaggle_manager.errors import CheckpointChanged, CheckpointCorrupt, NothingSaved, SavedBackwards, StorageError
+from kaggle_manager.protocol.metrics import Metric
 from kaggle_manager.sections.script import Best
 from kaggle_manager.trainer.script import saves
 from kaggle_manager.trainer.script.differences import listed
-from kaggle_manager.trainer.script.metrics import Metric
 from kaggle_manager.trainer.script.saves import Save
 
 _ROOM_BESIDE = 100_000_000

@@ -7,7 +7,6 @@ divergence, told before the checkpoint that came with it is kept.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import sys
@@ -15,28 +14,20 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from kaggle_manager.checkpoints import Disk
-from kaggle_manager.checkpoints.atomic_io import regular, write_atomic
+from kaggle_manager.checkpoints.atomic_io import write_atomic
 from kaggle_manager.errors import Diverged
+from kaggle_manager.protocol.metrics import FILE, LONGEST_LINE, Metric, parse_metric
+from kaggle_manager.system.files import regular
 from kaggle_manager.trainer.runtime import log_lines
 
-FILE = "metrics.jsonl"
-MOST_BYTES, LONGEST_LINE, AT_ONCE = 8_000_000, 10_000, 1 << 20
+MOST_BYTES, AT_ONCE = 8_000_000, 1 << 20
 # To thin out so much takes 100 MB of memory at most. Earlier versions kept more.
 _MOST_READ = 20_000_000
 # A script may tell a value each millisecond: a save belongs to the newest one that is not of a later step.
 _REMEMBERED = 10_000
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One value at one step."""
-
-    step: int
-    name: str
-    value: float
 
 
 @dataclass
@@ -75,9 +66,11 @@ class Metrics:
         if not self.kept.is_file():
             return
         with self.kept.open("rb") as file:
-            lines = [line for line in file.read(_MOST_READ).splitlines() if (it := _read(line)) and it.step <= step]
+            lines = [
+                line for line in file.read(_MOST_READ).splitlines() if (it := parse_metric(line)) and it.step <= step
+            ]
         for line in lines:
-            if metric := _read(line):
+            if metric := parse_metric(line):
                 self._note(metric)
         write_atomic(Disk(), self.kept, b"".join(line + b"\n" for line in lines))
 
@@ -124,7 +117,7 @@ class Metrics:
             *lines, rest = (self._rest + data).split(b"\n")
             good: list[bytes] = []
             for line in lines:
-                metric = _read(line)
+                metric = parse_metric(line)
                 if metric is None:
                     self.unread += bool(line.strip()) and b"null" not in line
                     continue
@@ -155,7 +148,7 @@ class Metrics:
     def _thin_out(self) -> None:
         """Halve what is kept: of each name the last point in stretches of equal length, so long as that takes."""
         lines = self.kept.read_bytes().splitlines()
-        points = [(sys.intern(metric.name), metric.step, line) for line in lines if (metric := _read(line))]
+        points = [(sys.intern(metric.name), metric.step, line) for line in lines if (metric := parse_metric(line))]
         most, length = 2 * len(points) // 3, 2
         while len(kept := {(name, step // length): line for name, step, line in points}) > most and length < 2**53:
             length *= 2
@@ -181,19 +174,3 @@ class Metrics:
             next_step="lower the learning rate, and start again with --fresh; a value that is not known is written as "
             "null",
         )
-
-
-def _read(line: bytes) -> Metric | None:
-    try:
-        said: Any = json.loads(line) if len(line) <= LONGEST_LINE else None
-        step, name, value = said["step"], said["name"], said["value"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return None
-    if type(step) is not int or not 0 <= step < 2**53 or not isinstance(name, str) or not 0 < len(name) <= 200:
-        return None
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return None
-    try:
-        return Metric(step, name, float(value))
-    except OverflowError:
-        return None

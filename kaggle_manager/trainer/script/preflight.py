@@ -20,6 +20,7 @@ from kaggle_manager.errors import ConfigError
 from kaggle_manager.sections.model import Section
 from kaggle_manager.sections.project import find_project, get_section
 from kaggle_manager.sections.script import ScriptScenario
+from kaggle_manager.system.formatting import count
 from kaggle_manager.system.scratch import scratch_folder
 from kaggle_manager.trainer.runtime.checks import CheckResult, add_options, report
 from kaggle_manager.trainer.script import tried
@@ -123,7 +124,7 @@ def _trained(whole: Training, ended: Ended) -> CheckResult:
     return CheckResult(
         what,
         True,
-        f"{len(whole.saved)} checkpoint{'s' * (len(whole.saved) != 1)}, the last at {last:,} of {scenario.target:,} "
+        f"{count(len(whole.saved), 'checkpoint')}, the last at {last:,} of {scenario.target:,} "
         f"{scenario.unit} and of {size / 1e6:.1f} MB, in {ended.seconds:.0f} s (of the quick variant)",
     )
 
@@ -197,11 +198,11 @@ def _compared(whole: Training, cut: Training, again: Training, resumed: Sequence
         return
     differing = [step for step in common if different(whole.saved[step], cut.saved[step])]
     if not differing:
-        count = len(whole.saved[common[-1]])
+        files = count(len(whole.saved[common[-1]]), "file")
         yield CheckResult(
             what,
             True,
-            f"stopped, killed and resumed, its {count} file{'s' * (count != 1)} of step {common[-1]:,} are those of a "
+            f"stopped, killed and resumed, its {files} of step {common[-1]:,} are those of a "
             "run that was never cut, bit for bit",
         )
         return

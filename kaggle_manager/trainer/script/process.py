@@ -1,4 +1,4 @@
-"""The script as a process: what it prints goes on to the log, it is asked to stop, and nothing of it stays behind."""
+"""The script as a process: what it prints passes to the log, it is asked to stop, and nothing of it stays behind."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@
                 save(folder)                                # any files; committed when the block ends
 
 On its own, the script saves every ten minutes and at the target, Ctrl-C or SIGTERM saves and ends it, and the same
-command goes on from there. Under kaggle-manager, which runs it in sessions, target, seed, folders and the
+command continues from there. Under kaggle-manager, which runs it in sessions, target, seed, folders and the
 time to stop come from the manager (KM_SESSION_*), whatever the script says. Processes that train together
 (torch.distributed) save and stop at the same step: all enter the block, and it is committed when all have left it.
 A second training in the same saves folder is refused while the first runs (not on Windows).

@@ -97,7 +97,7 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Set the generators as `random_state` found them. The last thing before the training goes on."""
+    """Set the generators as `random_state` found them. The last thing before the training continues."""
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers), gauss))
     if "numpy" in state:

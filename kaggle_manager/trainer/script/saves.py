@@ -104,7 +104,7 @@ class Saves:
             names = sorted(os.listdir(self.folder))  # noqa: PTH208 - names alone are wanted
         except OSError:
             return []
-        sizes = ((name, size_of(self.folder / name)) for name in names if name != "metrics.jsonl")
+        sizes = ((name, bytes_at(self.folder / name)) for name in names if name != "metrics.jsonl")
         return [f"{name} ({size:,} bytes)" for name, size in sizes]
 
     def forget(self, save: Save) -> None:
@@ -118,7 +118,7 @@ def unused(left: list[str]) -> str:
     return f"left in the script's saves folder and not used, for it is no folder named <step>: {named}."
 
 
-def size_of(path: Path) -> int:
+def bytes_at(path: Path) -> int:
     """Bytes of a file, or of all files below a folder."""
     if not path.is_dir() or path.is_symlink():
         return path.lstat().st_size if os.path.lexists(path) else 0

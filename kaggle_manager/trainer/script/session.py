@@ -29,14 +29,15 @@ from kaggle_manager.errors import (
     StopIgnored,
 )
 from kaggle_manager.protocol.events import ProgressEvent, ResumeEvent
+from kaggle_manager.protocol.metrics import FILE, Metric
 from kaggle_manager.sections.identity import sources_of
 from kaggle_manager.sections.script import ScriptScenario
 from kaggle_manager.system.scratch import scratch_folder
 from kaggle_manager.trainer.runtime.log_lines import say, warn
 from kaggle_manager.trainer.runtime.origin import Origin
-from kaggle_manager.trainer.runtime.same_experiment import changed_on_purpose, check_compatible
+from kaggle_manager.trainer.runtime.same_experiment import changed_on_purpose, check_same_experiment
 from kaggle_manager.trainer.runtime.session import Session, SessionOutcome, versions
-from kaggle_manager.trainer.script import metrics, saves
+from kaggle_manager.trainer.script import saves
 from kaggle_manager.trainer.script.command import command_of, environment_of
 from kaggle_manager.trainer.script.commits import Commits
 from kaggle_manager.trainer.script.metrics import Metrics
@@ -135,7 +136,7 @@ def _broken(session: Session, experiment: _Experiment, head: Checkpoint | None) 
     said = head.manifest.exact.get("broken")
     broken = [dict(each) for each in said if isinstance(each, Mapping)] if isinstance(said, list) else []
     changed = changed_on_purpose(experiment, head)
-    check_compatible(head, dict(experiment.identity), experiment)
+    check_same_experiment(head, dict(experiment.identity), experiment)
     if changed:
         broken.append({"step": head.step, "why": f"{changed} was changed on purpose", "changed": changed})
     if head.manifest.target != session.order.target:
@@ -164,7 +165,7 @@ class _Run:
     _waiting: list[Save] = field(default_factory=list)
     _reached_at: float | None = None
     _last_told: float = 0.0
-    _values: dict[int, metrics.Metric | None] = field(default_factory=dict)
+    _values: dict[int, Metric | None] = field(default_factory=dict)
     _watch_resume: Watch | None = None
     _lowest_save: int | None = None
 
@@ -177,7 +178,7 @@ class _Run:
         self.stop_at = self.origin.step + order.max_steps if order.max_steps else None
         self.saves = Saves(self.scratch)
         judged = self.scenario.best.metric if self.scenario.best else ""
-        self.metrics = Metrics(self.saves.folder / metrics.FILE, self.session.tree.history / metrics.FILE, judged)
+        self.metrics = Metrics(self.saves.folder / FILE, self.session.tree.history / FILE, judged)
 
     def to_its_end(self) -> SessionOutcome:
         command = command_of(self.scenario, self.session.section.folder, self.session.code)

@@ -15,10 +15,10 @@ from typing import Literal
 
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Lineage, TrainingTree
 from kaggle_manager.errors import KaggleManagerError, SavedBackwards
+from kaggle_manager.protocol.metrics import FILE
 from kaggle_manager.sections.model import Section
 from kaggle_manager.sections.script import ScriptScenario
-from kaggle_manager.trainer.runtime.as_in_session import trial
-from kaggle_manager.trainer.script import metrics as told
+from kaggle_manager.trainer.runtime.as_in_session import try_out
 from kaggle_manager.trainer.script import saves as saving
 from kaggle_manager.trainer.script.command import command_of, environment_of
 from kaggle_manager.trainer.script.commits import Commits
@@ -119,7 +119,7 @@ class Training:
             sources=b"",
             best=self.scenario.best,
             warn=self.told.append,
-            kept_bytes=trial.output_bytes,
+            kept_bytes=try_out.output_bytes,
         )
 
     @property
@@ -142,7 +142,7 @@ class Training:
         watch = Watch(resume) if resume else None
         scenario = self.scenario
         judged = scenario.best.metric if scenario.best else ""
-        metrics = Metrics(saves.folder / told.FILE, self.folder / told.FILE, judged, self.told.append)
+        metrics = Metrics(saves.folder / FILE, self.folder / FILE, judged, self.told.append)
         metrics.resume_at(given)
         environment = environment_of(
             os.environ,
@@ -192,7 +192,7 @@ class Training:
         while process.exit_code() is None and time.monotonic() < began + _PATIENCE * self.moment_s + GRACE_S:
             metrics.read()
             found = saves.take()
-            has_begun = bool(found) or saving.size_of(metrics.path) > 0
+            has_begun = bool(found) or saving.bytes_at(metrics.path) > 0
             now = time.monotonic()
             # One that computes and has told nothing may still import its libraries or read its data.
             is_over = now > began + self.moment_s and (

@@ -5,7 +5,7 @@
     <url>/reports/<digest>/<name>   the report, under its own names, for readers
 
 Promises: the export that was there stays whole until the new one is committed; what is there already is not sent
-again; a command that was cut goes on where it stopped; nothing that comes back is opened before its hash matches.
+again; a command that was cut continues where it stopped; nothing that comes back is opened before its hash matches.
 Never does: write a credential anywhere, or take a name from outside for a path unchecked.
 """
 

@@ -1,6 +1,6 @@
 """An export brought back: downloaded with every hash verified, then restored like any other copy.
 
-Promises: no byte reaches the training tree before the whole download verified; a download that was cut goes on; names
+Promises: no byte reaches the training tree before the whole download verified; a download that was cut continues; names
 in a listing from outside cannot leave the download folder.
 Never does: restore by itself what `recover.put_back` would refuse.
 """
@@ -13,11 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from kaggle_manager.checkpoints import Disk, FileEntry, RestoreReport
-from kaggle_manager.checkpoints.atomic_io import ensure_free_space, remove_tree, sha256_bytes, sha256_of, storage_errors
+from kaggle_manager.checkpoints.atomic_io import ensure_free_space, remove_tree, storage_errors
 from kaggle_manager.checkpoints.layout import inside
 from kaggle_manager.config import RunConfig
-from kaggle_manager.console.formatting import size
 from kaggle_manager.errors import CheckpointIncompatible, ConfigError, NotFound, OutputDamaged, VerificationError
+from kaggle_manager.system.files import sha256_bytes, sha256_of
+from kaggle_manager.system.formatting import size
 from kaggle_manager.trees.export.listing import LISTING_NAME, MAX_LISTING_BYTES, blob, parse_listing
 from kaggle_manager.trees.export.store import Store, open_store, read_small
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kaggle_manager.checkpoints.atomic_io import sha256_bytes
 from kaggle_manager.checkpoints.file_entry import FileEntry, parse_entries
 from kaggle_manager.checkpoints.layout import check_component
 from kaggle_manager.checkpoints.sealed_json import canonical, count, digest, seal, text, unseal
 from kaggle_manager.errors import OutputDamaged
+from kaggle_manager.system.files import sha256_bytes
 
 LISTING_NAME = "export.json"
 SCHEMA = 2
@@ -33,7 +33,7 @@ class ExportManifest:
     Attributes:
         section, scenario: whose training tree it is.
         run_id, generation, step: of its newest checkpoint.
-        head_sha256: the SHA-256 of that checkpoint's manifest.
+        head_sha256: the SHA-256 of that checkpoint's manifest, which is one of the files.
         created_at: ISO 8601 time in UTC, for people.
         tree: the files of the training tree, ordered by name.
         report: the files of the report, ordered by name; empty when none was exported.
@@ -74,16 +74,23 @@ def parse_listing(data: bytes, where: str) -> ExportManifest:
     """
     try:
         body = unseal(data, schema=SCHEMA, most=MAX_LISTING_BYTES, what=where)
+        tree = parse_entries(body["tree"], most=MAX_FILES)
         return ExportManifest(
             section=check_component(text(body["section"])),
             scenario=check_component(text(body["scenario"])),
             run_id=check_component(text(body["run_id"])),
             generation=count(body["generation"]),
             step=count(body["step"]),
-            head_sha256=digest(body["head_sha256"]),
+            head_sha256=_listed(digest(body["head_sha256"]), tree),
             created_at=text(body["created_at"])[:40],
-            tree=parse_entries(body["tree"], most=MAX_FILES),
+            tree=tree,
             report=parse_entries(body["report"], most=MAX_FILES),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise OutputDamaged(f"{where} cannot be understood: {error}.", safe="nothing was opened or changed") from error
+
+
+def _listed(head_sha256: str, tree: tuple[FileEntry, ...]) -> str:
+    if not any(file.sha256 == head_sha256 for file in tree):
+        raise ValueError("the manifest of its newest checkpoint is none of its files")
+    return head_sha256

@@ -1,7 +1,7 @@
 """A training tree sent elsewhere: only what is not there yet, verified there, committed by one file at the end.
 
 Promises: every file that is sent is read back and hashed before the listing names it; the listing comes last, so a
-command cut anywhere leaves the earlier export as it was; the same command then goes on with what is there.
+command cut anywhere leaves the earlier export as it was; the same command then continues with what is there.
 Never does: replace the export of another run or of a later step; delete before the new listing is in place, or delete
 what no earlier listing named: another machine may be sending it.
 """
@@ -18,7 +18,6 @@ from kaggle_manager.checkpoints import Disk, FileEntry, TrainingTree, file_list
 from kaggle_manager.checkpoints.atomic_io import storage_errors
 from kaggle_manager.checkpoints.tree_lock import hold_file
 from kaggle_manager.config import RunConfig
-from kaggle_manager.console.formatting import size
 from kaggle_manager.errors import (
     ConfigError,
     LineageMismatch,
@@ -27,6 +26,7 @@ from kaggle_manager.errors import (
     VerificationError,
     error_context,
 )
+from kaggle_manager.system.formatting import size
 from kaggle_manager.trees.export.listing import LISTING_NAME, MAX_LISTING_BYTES, ExportManifest, parse_listing
 from kaggle_manager.trees.export.store import Store, open_store, read_small, sha256_in
 
@@ -80,7 +80,7 @@ def export_run(
         report: send the section's report as well; without it a report sent earlier stays.
         recheck: read back and hash what earlier exports sent too, and send again what is damaged.
         dry_run: only say what would be sent.
-        tell: told, in a line, what goes on.
+        tell: told, in a line, what happens.
 
     Raises:
         CheckpointNotFound: the tree holds no checkpoint.
@@ -92,7 +92,7 @@ def export_run(
         RemoteError, AuthError, StorageError: the store refused.
     """
     store = open_store(address)
-    with _alone(config), storage_errors(f"Exporting {config.tree}", safe=_UNTOUCHED):
+    with _hold_export(config), storage_errors(f"Exporting {config.tree}", safe=_UNTOUCHED):
         found = file_list.list_files(TrainingTree(config.tree, config.scenario_name), Disk())
         before = _listing_there(store, forgive_damage=recheck)
         _check_lineage(before, found.head.lineage.run_id, found.head.step, store.url, config)
@@ -146,7 +146,7 @@ def report_folder(config: RunConfig) -> Path:
     return section / "data" / "results" / ("report_quick" if config.quick else "report")
 
 
-def _alone(config: RunConfig) -> AbstractContextManager[None]:
+def _hold_export(config: RunConfig) -> AbstractContextManager[None]:
     """One export of a tree at a time: what one cleans away another may be about to name."""
     return hold_file(config.state / f"export-{config.tree_key}.lock", f"Another export of {config.tree} is under way")
 

@@ -34,7 +34,6 @@ from kaggle_manager.checkpoints import (
     unpack_tree,
     write_metadata,
 )
-from kaggle_manager.checkpoints.atomic_io import sha256_bytes
 from kaggle_manager.errors import (
     CheckpointCorrupt,
     CheckpointIncompatible,
@@ -44,6 +43,7 @@ from kaggle_manager.errors import (
     StorageError,
     UnsafePath,
 )
+from kaggle_manager.system.files import sha256_bytes
 
 SCENARIO = "traffic"
 

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from kaggle_manager.checkpoints import CheckpointStore, Disk, Lineage, TrainingTree, replay_files
-from kaggle_manager.checkpoints.atomic_io import sha256_bytes
 from kaggle_manager.checkpoints.manifest import ReplayCommit
 from kaggle_manager.checkpoints.replay_capture import ReplayCapture
 from kaggle_manager.checkpoints.replay_log import SEGMENTS_PER_RING, ReplayLog, RowsGone, load
 from kaggle_manager.errors import CheckpointCorrupt, StorageError
+from kaggle_manager.system.files import sha256_bytes
 
 spaces = pytest.importorskip("gymnasium.spaces")
 buffers = pytest.importorskip("stable_baselines3.common.buffers")

@@ -14,9 +14,10 @@ import pytest
 from small_trees import SCENARIO, plant
 
 from kaggle_manager.checkpoints import CheckpointStore, Disk, Lineage, TrainingMetadata, read_metadata, write_metadata
-from kaggle_manager.checkpoints.atomic_io import sha256_of, write_atomic
+from kaggle_manager.checkpoints.atomic_io import write_atomic
 from kaggle_manager.checkpoints.file_list import list_files
 from kaggle_manager.dashboard.curves import read_curve
+from kaggle_manager.system.files import sha256_of
 from kaggle_manager.trainer.runtime.output_folder import committed
 from kaggle_manager.trees.inspect import verify_tree
 

@@ -13,7 +13,6 @@ from collections.abc import Callable
 
 import pytest
 
-from kaggle_manager.console.formatting import count, duration, size
 from kaggle_manager.console.live_line import FRAMES_PER_S, Activity, Glyphs, line_of
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.console.transfer_progress import TransferMeter
@@ -21,6 +20,7 @@ from kaggle_manager.protocol.events import EvaluationEvent, ProgressEvent
 from kaggle_manager.protocol.sentences import progress
 from kaggle_manager.sessions.log_rendering import show_event, show_progress
 from kaggle_manager.sessions.progress import SessionProgress
+from kaggle_manager.system.formatting import count, duration, size
 
 UNICODE = Glyphs.of(ascii_only=False)
 

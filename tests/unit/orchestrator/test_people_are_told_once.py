@@ -14,7 +14,6 @@ from campaign_stage import SECTION
 
 from kaggle_manager.cli.run import Asked
 from kaggle_manager.config import RunConfig, build_config
-from kaggle_manager.console.formatting import iso
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import AuthError, ConfigError, KaggleManagerError, RateLimited, StorageError, Unavailable
 from kaggle_manager.notify.notifier import Delivery, Notifier, Occasion
@@ -25,6 +24,7 @@ from kaggle_manager.runs import journal as journal_module
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.rows import RunRow
 from kaggle_manager.runs.run_state import RunState
+from kaggle_manager.system.formatting import iso
 
 HOUR = 3600.0
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from kaggle_manager.console.formatting import iso
 from kaggle_manager.errors import ConfigError, NoVersionShown, Unavailable
 from kaggle_manager.orchestrator import first_push, room
 from kaggle_manager.orchestrator.image import DOUBT_WAIT_S, Refusal, push_in_its_image
@@ -21,6 +20,7 @@ from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import RunRow, SessionRow
 from kaggle_manager.runs.run_state import RunState
 from kaggle_manager.sessions.launch import kernel_names
+from kaggle_manager.system.formatting import iso
 
 BEGAN = 1_800_000_000.0
 ROW = RunRow("a" * 32, "small", "little_task", 4, False, "tree", "local", "me", "slug", iso(BEGAN))

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from small_trees import config_in
 
-from kaggle_manager.console.formatting import iso
 from kaggle_manager.errors import Unavailable
 from kaggle_manager.orchestrator import room
 from kaggle_manager.orchestrator.run_context import RunContext
@@ -23,6 +22,7 @@ from kaggle_manager.runs.rows import RunRow
 from kaggle_manager.runs.run_state import RunState
 from kaggle_manager.runs.slots import STANDS_S
 from kaggle_manager.status.run_status import describe_run
+from kaggle_manager.system.formatting import iso
 
 BEGAN = 1_800_000_000.0
 POOL = "kaggle/me/GPU"

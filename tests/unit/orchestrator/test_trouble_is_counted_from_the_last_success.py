@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from kaggle_manager.console.formatting import iso
 from kaggle_manager.errors import Unavailable
 from kaggle_manager.notify.notifier import Notifier
 from kaggle_manager.orchestrator import passes
@@ -21,6 +20,7 @@ from kaggle_manager.runs.lifecycle import Finish, Push, Stage, WaitUntil, Watch
 from kaggle_manager.runs.retry_policy import LASTING_S
 from kaggle_manager.runs.rows import RunRow, SessionRow, Trouble
 from kaggle_manager.runs.run_state import RunState
+from kaggle_manager.system.formatting import iso
 
 HOUR = 3600.0
 BEGAN = 1_800_000_000.0

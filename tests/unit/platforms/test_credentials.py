@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kaggle_manager.errors import AuthError
-from kaggle_manager.platforms.kaggle.credentials import Credentials, find_credentials, require_credentials
+from kaggle_manager.platforms.kaggle.credentials import find_credentials
 
 SECRETS = ("KGAT_env", "KGAT_file", "legacykey", "refresh-me")
 
@@ -131,16 +131,3 @@ def test_a_file_others_can_read_is_used_with_a_word_of_caution(home):
     assert find_credentials({}, home).caution == ""
     path.chmod(0o644)
     assert f"chmod 600 {path}" in find_credentials({}, home).caution
-
-
-def test_nothing_found_says_where_was_looked_and_what_to_do(tmp_path):
-    with pytest.raises(AuthError) as caught:
-        require_credentials({}, tmp_path)
-    for place in ("KAGGLE_API_TOKEN", "access_token", "KAGGLE_USERNAME", "kaggle.json", "credentials.json"):
-        assert place in caught.value.message
-    assert "kaggle.com/settings" in caught.value.next_step
-
-
-def test_found_credentials_are_required_credentials(home):
-    assert require_credentials({}, home) == find_credentials({}, home)
-    assert isinstance(require_credentials({}, home), Credentials)

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from kaggle_manager.console.formatting import iso
 from kaggle_manager.protocol.session_result import SessionResult
 from kaggle_manager.runs.budget import TooShort, margin, measure, plan_session
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions.metrics import lasted, measurements, past_sessions, time_it_had
+from kaggle_manager.system.formatting import iso
 
 STARTED = 1_800_000_000.0
 PLANNED = {"timeout_s": 600.0, "deadline_s": 550.0, "steps": None}

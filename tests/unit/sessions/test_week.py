@@ -9,12 +9,12 @@ from typing import Any
 
 from small_trees import config_in
 
-from kaggle_manager.console.formatting import iso
 from kaggle_manager.runs.budget import QuotaView, week_ends
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import RunRow, SessionRow
 from kaggle_manager.sessions.week import own_quota
+from kaggle_manager.system.formatting import iso
 
 NOW, HOUR = week_ends(None, 1_800_000_000.0) - 24 * 3600.0, 3600.0
 POOL = "local/me/CPU"

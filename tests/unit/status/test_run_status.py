@@ -16,7 +16,6 @@ from small_trees import SCENARIO, SECTION, config_in, plant
 from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree
 from kaggle_manager.checkpoints.atomic_swap import ready
 from kaggle_manager.config import RunConfig
-from kaggle_manager.console.formatting import iso
 from kaggle_manager.dashboard.export_html import write_html
 from kaggle_manager.errors import Unavailable
 from kaggle_manager.platforms.platform import Limits, Platform
@@ -29,6 +28,7 @@ from kaggle_manager.status.forecast import forecast_run
 from kaggle_manager.status.history import History
 from kaggle_manager.status.overview import overview
 from kaggle_manager.status.run_status import describe_all, describe_run
+from kaggle_manager.system.formatting import iso
 
 NOW = 1_800_000_000.0
 

@@ -15,7 +15,7 @@ from kaggle_manager.checkpoints import Disk
 from kaggle_manager.errors import Busy, ConfigError, NotFound, StorageError
 from kaggle_manager.sections.trial import STUDY_FILE, find_trial, study_folder
 from kaggle_manager.sweeps.decide import Begin, Done, Promote, decide
-from kaggle_manager.sweeps.study import Result, Study, alone
+from kaggle_manager.sweeps.study import Result, Study, hold_sweep
 
 
 class Quick(WatchedDisk):
@@ -123,7 +123,7 @@ def test_what_was_halted_goes_on_when_it_is_run_again(tmp_path: Path) -> None:
 def test_two_sweeps_of_one_section_are_refused_and_what_is_no_study_is_an_error_in_words(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="No sweep"):
         Study.read(tmp_path)
-    with alone(tmp_path), pytest.raises(Busy, match="Another command"), alone(tmp_path):
+    with hold_sweep(tmp_path), pytest.raises(Busy, match="Another command"), hold_sweep(tmp_path):
         pass
     for text in ("{", '{"schema": 99}', json.dumps({"schema": 1})):
         (tmp_path / STUDY_FILE).write_text(text)

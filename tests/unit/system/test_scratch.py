@@ -33,7 +33,7 @@ def test_what_a_killed_process_left_is_removed_and_what_is_held_or_of_another_ma
     )
     (elsewhere / "held.lock").write_bytes(b"another machine, with the same disk")
     (tmp_path / "km_of_the_user").mkdir()
-    with scratch_folder("km_trial_") as at_work:
+    with scratch_folder("km_try_out_") as at_work:
         assert left.is_dir(), "it may be one that is made at this moment"
         for lock in tmp_path.glob("*/held.lock"):
             os.utime(lock, (0, 0))

@@ -12,13 +12,13 @@ from types import SimpleNamespace
 import pytest
 
 from kaggle_manager.trainer.runtime import as_in_session
-from kaggle_manager.trainer.runtime.as_in_session import Trial
+from kaggle_manager.trainer.runtime.as_in_session import TryOut
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
-def tried(tmp_path: Path) -> Trial:
+def tried(tmp_path: Path) -> TryOut:
     """A project of which only the section's code travels."""
     project, code = tmp_path / "project", tmp_path / "unpacked/code"
     for file in ("sections/mine/environment.py", "sections/mine/demand.json", "sections/mine/nets/a.net", "helpers.py"):
@@ -27,10 +27,10 @@ def tried(tmp_path: Path) -> Trial:
     (project / "tools").mkdir()
     (code / "sections/mine").mkdir(parents=True)
     (code / "sections/mine/environment.py").write_text("")
-    return Trial(code, project, "sections/mine", {"mujoco": "mujoco==3.3.0"})
+    return TryOut(code, project, "sections/mine", {"mujoco": "mujoco==3.3.0"})
 
 
-def raised(source: str, tried: Trial) -> BaseException:
+def raised(source: str, tried: TryOut) -> BaseException:
     """What the environment raises, in whose code `source` stands."""
     file = tried.code / "sections/mine/environment.py"
     try:
@@ -55,7 +55,7 @@ def raised(source: str, tried: Trial) -> BaseException:
         ("raise ModuleNotFoundError('No module', name='mujoco')", 'add "mujoco==3.3.0" to `packages`'),
     ],
 )
-def test_what_is_missing_is_named_with_what_to_write_into_section_toml(source: str, advice: str, tried: Trial) -> None:
+def test_what_is_missing_is_named_with_what_to_write_into_section_toml(source: str, advice: str, tried: TryOut) -> None:
     said = tried.advice(raised(source, tried))
     assert advice in said
     assert "section.toml" in said
@@ -73,7 +73,7 @@ def test_what_is_missing_is_named_with_what_to_write_into_section_toml(source: s
     ],
 )
 def test_data_that_no_section_names_is_asked_for_by_inputs(
-    variable: str | None, source: str, advice: str, tried: Trial, monkeypatch: pytest.MonkeyPatch
+    variable: str | None, source: str, advice: str, tried: TryOut, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("KM_INPUTS", raising=False)
     if variable is not None:
@@ -84,44 +84,44 @@ def test_data_that_no_section_names_is_asked_for_by_inputs(
     assert (advice in said) if advice else said == ""
 
 
-def test_a_package_whose_absence_a_library_keeps_for_later_is_named_too(tried: Trial) -> None:
+def test_a_package_whose_absence_a_library_keeps_for_later_is_named_too(tried: TryOut) -> None:
     tried.refused.append("mujoco")
     error = raised("raise RuntimeError('MuJoCo is not installed, run pip install')", tried)
     assert 'add "mujoco==3.3.0"' in tried.advice(error)
 
 
 @pytest.mark.parametrize("source", ["1 / 0", "open('/nowhere/at/all')", "import no_such_module_anywhere"])
-def test_an_error_of_another_kind_gets_no_advice(source: str, tried: Trial) -> None:
+def test_an_error_of_another_kind_gets_no_advice(source: str, tried: TryOut) -> None:
     tried.refused.append("mujoco")
     assert tried.advice(raised(source, tried)) == ""
 
 
-def test_the_last_line_of_the_users_code_is_named_and_not_that_of_a_library(tried: Trial) -> None:
+def test_the_last_line_of_the_users_code_is_named_and_not_that_of_a_library(tried: TryOut) -> None:
     error = raised("import json\n\ndef reset():\n    return json.loads('{')\n\nreset()\n", tried)
     assert tried.where(error) == "sections/mine/environment.py, line 4, in reset"
 
 
-def test_files_beside_the_section_that_do_not_travel_are_told(tried: Trial) -> None:
+def test_files_beside_the_section_that_do_not_travel_are_told(tried: TryOut) -> None:
     assert "sections/mine/demand.json, sections/mine/nets/a.net" in tried.beside()
 
 
-def test_of_a_package_a_whole_word_tells(tried: Trial) -> None:
+def test_of_a_package_a_whole_word_tells(tried: TryOut) -> None:
     tried.hidden["re_map"] = "re-map==1.0"
     tried.refused.append("re_map")
     assert tried.advice(RuntimeError("core_mapping and re_maps are not there")) == ""
     assert 'add "re-map==1.0"' in tried.advice(RuntimeError("RE_MAP: not there"))
 
 
-def run(tmp_path: Path, source: str, **trial: object) -> subprocess.CompletedProcess[str]:
+def run(tmp_path: Path, source: str, **try_out: object) -> subprocess.CompletedProcess[str]:
     """Run `source` where the modules in `site-packages` are those of this machine's packages."""
     code = tmp_path / "code"
     code.mkdir(exist_ok=True)
     (code / "tried.py").write_text(source)
-    said = json.dumps({"code": str(code), "project": str(tmp_path), **trial})
+    said = json.dumps({"code": str(code), "project": str(tmp_path), **try_out})
     environ = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path / "site-packages")]),
-        "KM_TRIAL": said,
+        "KM_TRY_OUT": said,
     }
     command = [sys.executable, "-m", "kaggle_manager.trainer.runtime.as_in_session", "tried", "--an", "option"]
     return subprocess.run(command, cwd=code, env=environ, capture_output=True, text=True, check=False)
@@ -144,9 +144,9 @@ try:
     import arm.dom
 except ImportError as error:
     assert error.name == "arm"
-from kaggle_manager.trainer.runtime.as_in_session import trial
-assert "arm" in trial.refused
-print(trial.advice(ModuleNotFoundError("No module named 'arm'", name="arm")))
+from kaggle_manager.trainer.runtime.as_in_session import try_out
+assert "arm" in try_out.refused
+print(try_out.advice(ModuleNotFoundError("No module named 'arm'", name="arm")))
 """
     done = run(tmp_path, source, hidden={"arm": "an-arm==1.0"})
     assert done.returncode == 0, done.stderr
@@ -172,8 +172,8 @@ try:
     import shared.lacking.deep
 except ImportError as error:
     assert error.name == "shared.lacking"
-    from kaggle_manager.trainer.runtime.as_in_session import trial
-    print(trial.advice(error))
+    from kaggle_manager.trainer.runtime.as_in_session import try_out
+    print(try_out.advice(error))
 """
     done = run(tmp_path, source, hidden={"shared.lacking": "lacking==1.0"})
     assert done.returncode == 0, done.stderr
@@ -191,8 +191,8 @@ try:
 except ImportError:
     sys.path.{how}str(pathlib.Path(__file__).parent / "src"))
 import tools, parts.one
-from kaggle_manager.trainer.runtime.as_in_session import trial
-assert tools.__file__.startswith(str(trial.code)), tools.__file__
+from kaggle_manager.trainer.runtime.as_in_session import try_out
+assert tools.__file__.startswith(str(try_out.code)), tools.__file__
 """
     done = run(tmp_path, source, hidden={"tools": "toolbox==1.0", "parts": ""})
     assert done.returncode == 0, done.stderr
@@ -207,8 +207,8 @@ def test_what_is_installed_from_a_folder_is_to_travel(tmp_path: Path) -> None:
 try:
     import mine
 except ImportError as error:
-    from kaggle_manager.trainer.runtime.as_in_session import trial
-    print(trial.advice(error))
+    from kaggle_manager.trainer.runtime.as_in_session import try_out
+    print(try_out.advice(error))
 """
     said = run(tmp_path, source, hidden={"mine": ""}).stdout
     assert "installed here from a folder" in said
@@ -230,19 +230,19 @@ def test_a_module_that_does_not_travel_is_missing_as_in_a_session_and_an_optiona
     source = f"""
 import importlib.util, json, sys
 sys.path[:0] = {places!r}  # as where the project is installed from its folder
-from kaggle_manager.trainer.runtime.as_in_session import trial
+from kaggle_manager.trainer.runtime.as_in_session import try_out
 assert importlib.util.find_spec("deep") is None
 for name in ("helpers", "deep.one", "parts.three"):
     try:
         __import__(name)
     except ImportError as error:
-        print(name, trial.advice(error))
+        print(name, try_out.advice(error))
     else:
         raise AssertionError(name)
 import two, parts.four, pinned_one
 spec = importlib.util.spec_from_file_location("json_of_mine", {str(tmp_path / "later/json_of_mine.py")!r})
 sys.modules["json_of_mine"] = module = importlib.util.module_from_spec(spec)
-print(trial.imported_elsewhere())
+print(try_out.imported_elsewhere())
 """
     done = run(tmp_path, source, section="sections/mine", pinned=[str(tmp_path / "robot")])
     assert done.returncode == 0, done.stderr
@@ -283,11 +283,11 @@ for name in (".cache", "nowhere.csv", "kept.csv"):
 """)
     source = """
 import os, pathlib
-from kaggle_manager.trainer.runtime.as_in_session import trial
+from kaggle_manager.trainer.runtime.as_in_session import try_out
 code = pathlib.Path("src/environment.py").resolve()
 for looks in (False, True):
     exec(compile(code.read_text(), str(code), "exec"), {"__file__": str(code), "LOOK": looks})
-    print(trial.left_behind())
+    print(try_out.left_behind())
 """
     done = run(tmp_path, source, section="src")
     assert done.returncode == 0, done.stderr
@@ -308,8 +308,8 @@ open(__file__).close()
 for mode in ("w", "a", "x", "w+b"):
     open({str(tmp_path / "log")!r} + mode, mode).close()
 open({str(tmp_path / "log.txt")!r}, "a").close()
-from kaggle_manager.trainer.runtime.as_in_session import trial
-print(trial.left_behind())
+from kaggle_manager.trainer.runtime.as_in_session import try_out
+print(try_out.left_behind())
 """
     done = run(tmp_path, source)
     assert done.returncode == 0, done.stderr
@@ -318,7 +318,7 @@ print(trial.left_behind())
 
 
 def test_a_module_that_was_found_in_the_project_and_does_not_travel_is_named(
-    tried: Trial, monkeypatch: pytest.MonkeyPatch
+    tried: TryOut, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     modules = {"json": sys.modules["json"], "helpers": SimpleNamespace(__name__="helpers", __file__="")}
     seen = SimpleNamespace(prefix=sys.prefix, base_prefix=sys.base_prefix, path=sys.path, modules=modules)

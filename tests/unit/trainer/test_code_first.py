@@ -27,7 +27,7 @@ from kaggle_manager.sections.identity import environment_files, identity_of
 from kaggle_manager.sections.model import ScenarioConfig, load_section
 from kaggle_manager.sessions.bundle import build_bundle
 from kaggle_manager.trainer import Build, Context
-from kaggle_manager.trainer.runtime.as_in_session import trial
+from kaggle_manager.trainer.runtime.as_in_session import try_out
 from kaggle_manager.trainer.sb3 import determinism
 from kaggle_manager.trainer.sb3.code_first import tried
 from kaggle_manager.trainer.sb3.preflight import preflight
@@ -434,7 +434,7 @@ def too_large(context: Context) -> DQN:
 def test_a_replay_buffer_that_no_session_holds_is_refused_before_the_push(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trial, "memory_bytes", 30 * 10**9)
+    monkeypatch.setattr(try_out, "memory_bytes", 30 * 10**9)
     path = tmp_path / "sections/mine/section.toml"
     path.parent.mkdir(parents=True)
     path.write_text(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from kaggle_manager.sections.project import get_section
-from kaggle_manager.sessions.trial import unpacked
+from kaggle_manager.sessions.try_out import unpacked
 from kaggle_manager.system import arithmetic
 from kaggle_manager.trainer import entry
 from kaggle_manager.trainer.sb3 import determinism

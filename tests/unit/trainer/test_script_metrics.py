@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from kaggle_manager.errors import Diverged
+from kaggle_manager.protocol.metrics import FILE, LONGEST_LINE
 from kaggle_manager.trainer.script import metrics as module
-from kaggle_manager.trainer.script.metrics import AT_ONCE, FILE, LONGEST_LINE, Metrics
+from kaggle_manager.trainer.script.metrics import AT_ONCE, Metrics
 
 
 def line(step: int, value: object, name: str = "loss") -> str:

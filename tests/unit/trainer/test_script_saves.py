@@ -19,11 +19,12 @@ from kaggle_manager.errors import (
     SavedBackwards,
     StorageError,
 )
+from kaggle_manager.protocol.metrics import FILE, Metric
 from kaggle_manager.sections.script import Best
 from kaggle_manager.trainer.script import commits as module
 from kaggle_manager.trainer.script import saves as saves_module
 from kaggle_manager.trainer.script.commits import Commits
-from kaggle_manager.trainer.script.metrics import FILE, Metric, Metrics
+from kaggle_manager.trainer.script.metrics import Metrics
 from kaggle_manager.trainer.script.saves import MOST_FILES, Saves, unpack
 from kaggle_manager.trainer.script.session import _Run
 

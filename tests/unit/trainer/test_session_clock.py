@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from kaggle_manager.trainer.runtime.session_clock import SessionClock, parse_duration, stop_signals
+from kaggle_manager.trainer.runtime.session_clock import SessionClock, session_limit, stop_signals
 
 
 class Time:
@@ -103,13 +103,13 @@ def test_a_lost_terminal_asks_for_a_stop_unless_the_user_said_nohup() -> None:
 
 @pytest.mark.parametrize(("text", "seconds"), [("60s", 60), ("90", 90), ("15m", 900), ("1.5h", 5400)])
 def test_durations_are_read(text: str, seconds: float) -> None:
-    assert parse_duration(text) == seconds
+    assert session_limit(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "s", "-5s", "0", "nan", "inf", "soon"])
 def test_other_durations_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
-        parse_duration(text)
+        session_limit(text)
 
 
 def test_a_rollout_may_end_after_a_request_to_stop_but_not_go_on_for_ever() -> None:

@@ -16,7 +16,7 @@ from kaggle_manager.checkpoints.metadata import read_metadata
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.sections.model import Quick, ScenarioConfig, load_section
 from kaggle_manager.sections.scaffold import new_section
-from kaggle_manager.trainer.runtime.as_in_session import trial
+from kaggle_manager.trainer.runtime.as_in_session import try_out
 from kaggle_manager.trainer.sb3 import sizes
 from kaggle_manager.trainer.sb3.env_check import Pool
 from kaggle_manager.trainer.sb3.preflight import check_sizes, preflight
@@ -111,8 +111,8 @@ def test_the_first_save_says_what_the_log_will_come_to(tmp_path: Path, capsys: p
 def test_the_preflight_compares_the_whole_buffer_with_what_a_session_has(
     algorithm: str, rows: int | None, ok: bool, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trial, "memory_bytes", 30 * 10**9)
-    monkeypatch.setattr(trial, "output_bytes", 20 * 10**9)
+    monkeypatch.setattr(try_out, "memory_bytes", 30 * 10**9)
+    monkeypatch.setattr(try_out, "output_bytes", 20 * 10**9)
     scenario = ScenarioConfig(
         environment="gymnasium:make",
         environment_kwargs={"id": "CartPole-v1"},

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree
 from kaggle_manager.cli.commands import app
-from kaggle_manager.orchestrator.close import describe_tree
 from kaggle_manager.orchestrator.run_context import RunContext
+from kaggle_manager.orchestrator.tree_lines import describe_tree
 from kaggle_manager.platforms.platform import Limits
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.rows import RunRow

@@ -13,7 +13,6 @@ import pytest
 from small_trees import SCENARIO, SECTION, config_in, content, flip, plant, reseal
 
 from kaggle_manager.checkpoints import CheckpointStore, RestoreReport, TrainingTree
-from kaggle_manager.checkpoints.atomic_io import sha256_of
 from kaggle_manager.config import RunConfig
 from kaggle_manager.errors import (
     Busy,
@@ -25,6 +24,7 @@ from kaggle_manager.errors import (
     OutputDamaged,
     UnsafePath,
 )
+from kaggle_manager.system.files import sha256_of
 from kaggle_manager.trees.export import bring_back, export_run, parse_listing, restore_export, send
 from kaggle_manager.trees.export.listing import blob
 from kaggle_manager.trees.export.send import report_folder
@@ -208,6 +208,17 @@ def test_a_hostile_name_is_refused_before_anything_is_asked_for(
     assert not list(tmp_path.rglob("escape"))
 
 
+def test_a_listing_without_the_manifest_of_its_newest_checkpoint_is_refused(
+    config: RunConfig, there: Path, tmp_path: Path
+) -> None:
+    export_run(config, str(there))
+    listing = json.loads((there / "export.json").read_bytes())
+    listing["tree"] = [file for file in listing["tree"] if file["sha256"] != listing["head_sha256"]]
+    (there / "export.json").write_bytes(reseal(listing))
+    with pytest.raises(OutputDamaged, match="none of its files"):
+        bring(tmp_path, there)
+
+
 def test_a_link_in_the_store_is_not_followed(config: RunConfig, there: Path, tmp_path: Path) -> None:
     export_run(config, str(there))
     stored = there / blob(listing_of(there).tree[0])
@@ -304,9 +315,9 @@ def test_a_store_that_is_not_installed_says_what_to_install(monkeypatch: pytest.
 def test_only_one_export_of_a_tree_at_a_time_cleans_up_and_another_trees_goes_on(
     config: RunConfig, there: Path
 ) -> None:
-    with send._alone(config), pytest.raises(Busy, match="under way"):
+    with send._hold_export(config), pytest.raises(Busy, match="under way"):
         export_run(config, str(there))
-    with send._alone(replace(config, tree=config.tree.with_name("another"))):
+    with send._hold_export(replace(config, tree=config.tree.with_name("another"))):
         export_run(config, str(there))
 
 

@@ -1,4 +1,4 @@
-"""Formats of sizes, durations, counts and dates. Pure, standard library only."""
+"""Formats of sizes, durations, counts and dates. Pure; standard library only, as it travels into sessions."""
 
 from __future__ import annotations
 

@@ -28,13 +28,13 @@ from kaggle_manager.system.arithmetic import pinned
 from kaggle_manager.system.scratch import scratch_folder
 
 RUNNER = "kaggle_manager.trainer.runtime.as_in_session"
-VARIABLE = "KM_TRIAL"
+VARIABLE = "KM_TRY_OUT"
 # An environment may download its data: a session has its own way to the internet, this machine has these.
 _TO_CONNECT = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR"})
 
 
 @dataclass(frozen=True)
-class TrialPlace:
+class TryOutPlace:
     """A folder that `unpacked` has made.
 
     Attributes:
@@ -66,7 +66,7 @@ def _package_folders() -> list[str]:
 
 
 @contextmanager
-def unpacked(project: Path, section: Section, limits: Limits | None = None) -> Iterator[TrialPlace]:
+def unpacked(project: Path, section: Section, limits: Limits | None = None) -> Iterator[TryOutPlace]:
     """Unpack what a session of `section` would run; it is removed at the end.
 
     Args:
@@ -76,9 +76,9 @@ def unpacked(project: Path, section: Section, limits: Limits | None = None) -> I
         ConfigError: what is to travel is not there, see `build_bundle`.
     """
     bundle = build_bundle(project, section)
-    with scratch_folder("km_trial_") as folder:
+    with scratch_folder("km_try_out_") as folder:
         base = folder.resolve()
-        place = TrialPlace(base / "code", base / "progress.jsonl", {})
+        place = TryOutPlace(base / "code", base / "progress.jsonl", {})
         for name in ("code", "working", "input", "home", "tmp"):
             (base / name).mkdir()
         with tarfile.open(fileobj=io.BytesIO(bundle.archive)) as tar:
