@@ -27,9 +27,9 @@ def serve(
 
     Examples:
 
-      kaggle-manager local-kaggle serve --port 18080 --root /tmp/kaggle
+      km local-kaggle serve --port 18080 --root /tmp/kaggle
 
-      kaggle-manager local-kaggle serve --port 18080 --root /tmp/kaggle --faults bad_day.toml
+      km local-kaggle serve --port 18080 --root /tmp/kaggle --faults bad_day.toml
     """
     from kaggle_manager.local_kaggle.server import serve as serve_local_kaggle
 
@@ -43,7 +43,7 @@ def stop(root: Annotated[Path, typer.Option(help="Folder of its state.")] = DEFA
 
     Example:
 
-      kaggle-manager local-kaggle stop --root /tmp/kaggle
+      km local-kaggle stop --root /tmp/kaggle
     """
     from kaggle_manager.local_kaggle.launcher import stop as stop_local_kaggle
 
@@ -60,7 +60,7 @@ def demo(as_json: JsonOption = False) -> None:
 
     Example:
 
-      kaggle-manager local-kaggle demo
+      km local-kaggle demo
     """
     from kaggle_manager.local_kaggle.demo import Shown
     from kaggle_manager.local_kaggle.demo import demo as show_local_kaggle

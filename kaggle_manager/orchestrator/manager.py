@@ -334,8 +334,11 @@ class ValidationKaggleManager:
             chosen = [s for s in known if generation in (None, s.generation) and s.stage is not Stage.INTENDED][-1:]
             if row is None or not chosen or chosen[0].version is None:
                 raise NotFound(
-                    f"No such session of {config.tree} is in the journal.",
-                    next_step=config.command("history"),
+                    f"{config.scenario_name} has no such session with outputs."
+                    if known
+                    else f"{config.scenario_name} has no sessions yet.",
+                    safe="nothing was changed",
+                    next_step=config.command("history" if known else "run"),
                 )
             version = version_of(row, chosen[0])
             folder = config.downloads / row.run_id / f"generation_{chosen[0].generation}"

@@ -345,7 +345,7 @@ def test_the_command_shows_every_check_and_its_json_is_documented(
 def test_what_is_not_known_is_never_called_ok() -> None:
     checks = [Check("python", "ok", "3.12"), Check("clock", "unknown", "it is not said", "compare it yourself")]
     assert worst(checks) == "unknown"
-    assert counted(checks) == "2 checks: 1 ok, 1 unknown, no caution, no problem"
+    assert counted(checks) == "2 checks: 1 ok, 1 unknown, 0 cautions, 0 problems"
     assert worst([*checks, Check("disk", "problem", "full"), Check("account", "caution", "new")]) == "problem"
 
 
