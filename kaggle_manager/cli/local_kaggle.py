@@ -1,4 +1,4 @@
-"""`local-kaggle`: the Kaggle that runs on this machine."""
+"""`local-kaggle`: the local Kaggle, run by hand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kaggle_manager.cli.common import JsonOption, group, print_json
 from kaggle_manager.cli.selection import as_command
 
 DEFAULT_ROOT = Path(".kaggle_manager/local_kaggle")
-local_kaggle = group("local-kaggle", "Run a local stand-in of Kaggle on this machine.")
+local_kaggle = group("local-kaggle", "Run the local Kaggle by hand.")
 
 
 @local_kaggle.command()

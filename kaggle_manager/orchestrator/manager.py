@@ -321,7 +321,7 @@ class ValidationKaggleManager:
         Args:
             section, scenario, seed, quick: as for `run_validation_section`; they name the training tree.
             generation: number of the session in its run, from 1; None: the newest.
-            run_id: a run that this tree was left by, see `kaggle-manager history`; None: the run of the tree.
+            run_id: a run that this tree was left by, see `km history`; None: the run of the tree.
 
         Raises:
             NotFound: there is no such session here, or the platform no longer has its outputs.

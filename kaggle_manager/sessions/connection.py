@@ -1,5 +1,5 @@
 """Which platform a run talks to, and why: the one that was asked for; else Kaggle when there are credentials, or the
-Kaggle of this machine.
+local Kaggle.
 
 The only place that knows platforms by name; past it nothing can tell them apart.
 """
@@ -111,7 +111,7 @@ def reach(
     """The same by the name of a platform.
 
     Args:
-        state: the state folder, in which the Kaggle of this machine is.
+        state: the state folder, in which the local Kaggle is.
         options: what the table `[platform.NAME]` says.
         is_known: a run is there already.
 

@@ -82,6 +82,12 @@ def test_without_network_and_credentials_there_is_no_problem(project: Path, tmp_
     assert found["exit"].says == "0"
 
 
+def test_credentials_that_nobody_could_check_are_not_called_well(project: Path, tmp_path: Path) -> None:
+    found = look(tmp_path, {"KAGGLE_API_TOKEN": TOKEN})
+    assert states(found, "credentials", "endpoint") == ["unknown", "caution"]
+    assert found["credentials"].says.startswith("found, not checked: Kaggle does not answer (token from ")
+
+
 def test_where_runs_go_to_another_platform_nothing_is_said_of_kaggle(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

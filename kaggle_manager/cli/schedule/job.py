@@ -45,8 +45,8 @@ class TickJob:
         name: `label` and a digest of the training tree, so that two runs of one machine do not share a schedule.
         arguments: of the `tick` command, section first, without `--platform`, `--workdir` and `--existing`.
         platform: `kaggle` or `local`: what `auto` chose when the schedule was made, so that credentials which vanish
-            are an error then, not a quiet change to the Kaggle of this machine.
-        local_asked: whether the Kaggle of this machine was asked for by name.
+            are an error then, not a quiet change to the local Kaggle.
+        local_asked: whether the local Kaggle was asked for by name.
         workdir: as given; None for the project itself.
         state: folder of the journal and of the log.
         trees: the training tree, and those of the seeds of a campaign as one pattern.
