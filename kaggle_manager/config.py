@@ -31,7 +31,7 @@ from kaggle_manager.system.place import check
 PLATFORMS = ("auto", "local", "kaggle", "slurm")
 # A class that is a platform, by its module and name.
 _PLATFORM_CLASS = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", re.ASCII)
-# Of the state folder: where the Kaggle of this machine is.
+# Of the state folder: where the local Kaggle is.
 LOCAL_KAGGLE = "local_kaggle"
 # What a variable KM_<NAME> may say of a run.
 SETTINGS = ("scenario", "timesteps", "session_limit", "quota_per_week", "platform", "workdir", "keep_gb")

@@ -24,11 +24,10 @@ import typer
 
 from kaggle_manager import errors
 from kaggle_manager.cli.commands import PANELS, app
-from kaggle_manager.config import build_config
 
 PAGE = Path(__file__).resolve().parents[1] / "docs/cli.md"
 sys.path.insert(0, str(PAGE.parents[1]))  # this repository's own sections, one of which has a report
-PROGRAM = "kaggle-manager"
+PROGRAM = "km"
 # Commands that hand their options on to a program of their own, which has a `_parser()`.
 PASSED_ON = {
     "report": "validation_ch7.section_7_6_rl_performance.report.__main__",
@@ -38,17 +37,18 @@ PLACEHOLDERS = {int: "N", float: "N", str: "TEXT", Path: "PATH"}
 INTRODUCTION = """\
 # Command line
 
-`kaggle-manager`, short `km`. This page is made from the code by `python scripts/make_cli_reference.py`; a test fails
-when it is not what the code says. `-h` or `--help` after any command shows the same, `--version` the version, and
-`--install-completion` lets the shell complete commands, options and sections.
+`km` and `kaggle-manager` are the same program. This page is made from the code by
+`python scripts/make_cli_reference.py`; a test fails when it is not what the code says. `-h` or `--help` after any
+command shows the same, `--version` the version, and `--install-completion` lets the shell complete commands, options
+and sections.
 
 * With `--json` there is one document on stdout ([its fields](json.md)) and everything else is on stderr.
 * A setting comes from its option, else from its variable, else from `section.toml`, else from the default;
-  `kaggle-manager doctor` shows which.
+  `km doctor` shows which.
 * `SECTION` is a folder in `sections/` of the nearest project upwards from where the command is called, or of the one
-  that `KM_PROJECT` names ([where a project is](own_environment.md#where-a-project-is)). Where it is the last argument,
-  it may be left out in a project with one section. Without a project, a command that needs one ends with 2, says how
-  to make one, and writes nothing.
+  that `KM_PROJECT` names ([where a project is](own_environment.md#where-a-project-is)). Where the usage line shows
+  `[SECTION]`, it may be left out in a project with one section. Without a project, a command that needs one ends with
+  2, says how to make one, and writes nothing.
 * Colours and the live line are for terminals: in a pipe, with `NO_COLOR` or `TERM=dumb`, output is plain lines.
 """
 VARIABLES = """\
@@ -56,12 +56,12 @@ VARIABLES = """\
 
 | variable | says |
 |---|---|
-| `KM_SCENARIO`, `KM_TIMESTEPS`, `KM_SESSION_LIMIT`, `KM_PLATFORM`, `KM_WORKDIR` | the options of the same name |
-| | `KM_TIMESTEPS` does not count with `--quick` |
-| `KM_QUOTA_PER_WEEK` | the option of the same name |
+| `KM_SCENARIO`, `KM_SESSION_LIMIT`, `KM_QUOTA_PER_WEEK`, `KM_PLATFORM`, `KM_WORKDIR` | the options of the same name |
+| `KM_TIMESTEPS` | the option of the same name; ignored with `--quick` |
 | `KM_PROJECT` | the folder of the project, for commands called from elsewhere |
 | `KM_KEEP_GB` | room for the kept copies of one training tree, in GB; default 20 |
 | `KM_NOTIFY`, `KM_NOTIFY_HOOK`, `KM_NOTIFY_ON` | [messages about runs](scheduling.md#notifications) |
+| `KM_SLURM_PARTITION`, `KM_SLURM_ACCOUNT`, ... | the keys of `[platform.slurm]` ([Slurm](slurm.md)) |
 | `KAGGLE_API_TOKEN` | an API token; else `KAGGLE_USERNAME` and `KAGGLE_KEY`, else the files of `KAGGLE_CONFIG_DIR` |
 """
 
@@ -164,12 +164,12 @@ def argument_row(command: Command, argument: Any) -> str:
 def option_row(command: Command, option: Any) -> str:
     names = ", ".join([*option.opts, *option.secondary_opts])
     value = "" if option.is_flag else f" {placeholder(command, option)}"
-    variable = option.envvar or (f"KM_{option.name.upper()}" if has_variable(option) else "")
-    # What the help says of its default by hand goes where defaults are.
-    help_text, _, by_hand = option.help.partition(" [default: ")
-    return row(
-        f"`{names}{value}`", help_text + f" `{variable}`" * bool(variable), by_hand.strip("]") or default_of(option)
-    )
+    # What the help says by hand of its variable and its default goes where these are.
+    by_hand = re.search(r" \[(?:env var: (\w+))?(?:; )?(?:default: (.*))?\]$", option.help)
+    help_text = option.help[: by_hand.start()] if by_hand else option.help
+    variable, default = by_hand.groups() if by_hand else (None, None)
+    variable = option.envvar or variable
+    return row(f"`{names}{value}`", help_text + f" `{variable}`" * bool(variable), default or default_of(option))
 
 
 def passed_on(command: Command) -> list[argparse.Action]:
@@ -227,14 +227,6 @@ def placeholder(command: Command, parameter: Any) -> str:
     given = annotation(command, parameter)
     parts = typing.get_args(given) or (given,)
     return " ".join(PLACEHOLDERS[each] for each in parts)
-
-
-SETTINGS = frozenset(build_config("section_7_6_rl_performance", project_root=PAGE.parents[1]).sources)
-
-
-def has_variable(option: Any) -> bool:
-    """Whether `KM_<NAME>` says the same: it does for the settings of a run."""
-    return option.name in SETTINGS and option.default is None and not option.multiple
 
 
 def main() -> int:

@@ -35,7 +35,7 @@ For all of them:
 * Random transforms of the data: worker processes of a loader start with generators of their own, which no checkpoint
   has. Draw from a generator that is made of seed, epoch and item, and they are the same in every session.
 * Where something ends the training before its target - early stopping - the newest checkpoint is kept and the manager's
-  run stops, for nobody told it that this was enough.
+  run stops with `EndedEarly`, because the target was not reached.
 * Processes that train together (torchrun) save and stop at the same step. Each enters the block of `checkpoint` and
   saves what is its own, its generators for one; give `Batches` `rank` and `ranks`. The Trainer sees to that; the
   callback for Lightning refuses more than one process.

@@ -5,7 +5,7 @@ import numpy as np
 
 
 class Reach(gym.Env):
-    """A point moves in a square; it is to reach a goal, in as few steps as it can."""
+    """A point moves in a square; it must reach a goal in as few steps as possible."""
 
     def __init__(self, episode_steps=50):
         place = gym.spaces.Box(-1.0, 1.0, shape=(2,), dtype=np.float32)

@@ -141,7 +141,7 @@ def list_files(tree: TrainingTree, disk: Disk) -> FileList:
     if not latest:
         if damaged:
             raise OutputDamaged(f"No checkpoint of {tree.root} verifies: {' '.join(damaged)}")
-        raise CheckpointNotFound(f"{tree.root} holds no checkpoint of {tree.scenario}.")
+        raise CheckpointNotFound(f"{tree.root} has no checkpoint of {tree.scenario}.", safe="nothing was changed")
     for where in (index.best_slot(tree), index.final_slot(tree)):
         add(where)
     items.update({item.name: item for item in _other_items(tree)})

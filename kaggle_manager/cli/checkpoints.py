@@ -42,9 +42,9 @@ def ls(
 
     Examples:
 
-      kaggle-manager checkpoints ls
+      km checkpoints ls
 
-      kaggle-manager checkpoints ls section_7_6_rl_performance --quick --no-verify --json
+      km checkpoints ls section_7_6_rl_performance --quick --no-verify --json
     """
     from kaggle_manager.checkpoints import TrainingTree
     from kaggle_manager.trees.backups import find_copies, latest_backup
@@ -96,11 +96,11 @@ def show(
 
     Examples:
 
-      kaggle-manager checkpoints show
+      km checkpoints show
 
-      kaggle-manager checkpoints show section_7_6_rl_performance best
+      km checkpoints show section_7_6_rl_performance best
 
-      kaggle-manager checkpoints show section_7_6_rl_performance 45000 --json
+      km checkpoints show section_7_6_rl_performance 45000 --json
     """
     from kaggle_manager.checkpoints import TrainingTree
     from kaggle_manager.trees.inspect import find_checkpoint
@@ -142,9 +142,9 @@ def verify(
 
     Examples:
 
-      kaggle-manager checkpoints verify
+      km checkpoints verify
 
-      kaggle-manager checkpoints verify --folder /media/usb/models
+      km checkpoints verify --folder /media/usb/models
     """
     from kaggle_manager.checkpoints import TrainingTree
     from kaggle_manager.trees.compare import tree_at
@@ -184,7 +184,7 @@ def diff(
 
     Example:
 
-      kaggle-manager checkpoints diff section_7_6_rl_performance latest best
+      km checkpoints diff section_7_6_rl_performance latest best
     """
     from kaggle_manager.trees.compare import TOPICS, compare_sides, find_side
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kaggle_manager.cli.common import JsonOption, PlatformOption, WorkdirOption, print_json
+from kaggle_manager.cli.common import JsonOption, WorkdirOption, print_json
 from kaggle_manager.cli.selection import as_command
 from kaggle_manager.cli.table import table
 from kaggle_manager.errors import ConfigError, RemoteError
@@ -27,23 +27,25 @@ def clean(
     yes: Annotated[
         bool, typer.Option("--yes", help="Delete what is listed as `delete`, and empty what is listed as `empty`.")
     ] = False,
-    platform: PlatformOption = None,
+    platform: Annotated[
+        str | None, typer.Option("--platform", help="Only what runs left on this one; all of them when absent.")
+    ] = None,
     workdir: WorkdirOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List what finished runs left on a platform; --yes deletes.
 
-    Deleted is what belongs to a run that is finished or was given up, once everything it trained is here, and kernel
-    names without a session that refused starts left. A run is given up by a fresh start, or with --yes when its section
-    is no longer in the project. Wheels that no run installs from are emptied, and keep their name for the next one.
-    What an unfinished run needs stays, and so does anything that this folder's journal does not know. What stays is
-    listed with the reason. Ends with 6 when something could not be deleted.
+    With --yes, deletes what finished or abandoned runs left, once their results are on this machine, and the empty
+    kernels that refused pushes left. A run is abandoned when a fresh start replaces it, or, with --yes, when its
+    section is no longer in the project. Wheels that no run installs from are emptied, and keep their name for the next
+    one. What an unfinished run needs stays, and so does anything that this folder's journal does not know. What stays
+    is listed with the reason. Ends with 6 when something could not be deleted.
 
     Examples:
 
-      kaggle-manager clean
+      km clean
 
-      kaggle-manager clean --yes
+      km clean --yes
     """
     from kaggle_manager.config import PLATFORMS, state_folder, workdir_of
     from kaggle_manager.console.reporter import Reporter

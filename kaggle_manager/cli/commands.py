@@ -12,7 +12,7 @@ import typer
 from kaggle_manager import __version__
 from kaggle_manager.cli.checkpoints import checkpoints
 from kaggle_manager.cli.clean import clean
-from kaggle_manager.cli.common import Commands, say_error
+from kaggle_manager.cli.common import Commands, Program, say_error
 from kaggle_manager.cli.copies import backup, prune
 from kaggle_manager.cli.dashboard import dashboard
 from kaggle_manager.cli.doctor.command import doctor
@@ -41,7 +41,7 @@ PANELS: Mapping[str, Sequence[Callable[..., None] | typer.Typer]] = {
     "Tools": (doctor, preflight, tick, schedule, notify, selftest),
 }
 
-app = typer.Typer(
+app = Program(
     name="kaggle-manager",
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"]},

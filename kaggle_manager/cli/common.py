@@ -10,13 +10,14 @@ import contextlib
 import importlib
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
+from typer.models import CommandFunctionType
 
 from kaggle_manager.cli.extras import how_to_install
 from kaggle_manager.errors import ConfigError, Interrupted, KaggleManagerError, StorageError
@@ -27,6 +28,20 @@ if TYPE_CHECKING:
 
 # Longer than the one line that `--help` has for a command, which is never cut: a test holds its length.
 _UNCUT = 1_000
+
+
+class Command(TyperCommand):
+    """A command: its usage line has what must be given bare, and what may be left out in brackets."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
+
+
+class Program(typer.Typer):
+    """What commands are registered with, each as a `Command`."""
+
+    def command(self, name: str | None = None, **settings: Any) -> Callable[[CommandFunctionType], CommandFunctionType]:
+        return super().command(name, **{"cls": Command, **settings})
 
 
 class Commands(TyperGroup):
@@ -54,9 +69,9 @@ class Commands(TyperGroup):
                 formatter.write_dl(rows)
 
 
-def group(name: str, help: str) -> typer.Typer:
+def group(name: str, help: str) -> Program:
     """A group of commands."""
-    return typer.Typer(name=name, cls=Commands, rich_markup_mode=None, help=help)
+    return Program(name=name, cls=Commands, rich_markup_mode=None, help=help)
 
 
 def sections_here() -> list[str]:
@@ -96,7 +111,9 @@ NamedSection = Annotated[str, typer.Argument(autocompletion=complete_section, he
 AnySection = Annotated[
     str | None, typer.Argument(autocompletion=complete_section, help="Section; all of them when absent.")
 ]
-ScenarioOption = Annotated[str | None, typer.Option("--scenario", help="Scenario; the section's default when absent.")]
+ScenarioOption = Annotated[
+    str | None, typer.Option("--scenario", help="Scenario; the section's default when absent. [env var: KM_SCENARIO]")
+]
 QuickOption = Annotated[bool, typer.Option("--quick", help="The quick run instead of the full one.")]
 TrustOption = Annotated[
     bool, typer.Option("--trust", help="Load checkpoints that were made elsewhere: their pickles can run any code.")
@@ -112,24 +129,34 @@ QuotaOption = Annotated[
     str | None,
     typer.Option(
         "--quota-per-week",
-        help="Session time allowed per week, e.g. 20h: over all runs of this state folder on the same kind of machine.",
+        help="Session time allowed per week, e.g. 20h: over all runs of this state folder on the same kind of machine. "
+        "[env var: KM_QUOTA_PER_WEEK]",
     ),
 ]
 WorkdirOption = Annotated[
     Path | None,
-    typer.Option("--workdir", help="Write everything of the run below this folder.", envvar="KM_WORKDIR"),
+    typer.Option(
+        "--workdir",
+        help="Folder with the state and training trees of the runs; default: the project.",
+        envvar="KM_WORKDIR",
+    ),
 ]
 PlatformOption = Annotated[
     str | None,
     typer.Option(
         "--platform",
         help="auto, local, kaggle, slurm, or MODULE:CLASS for your own. auto: where the run is; for a new one Kaggle "
-        "if there are credentials, else local.",
+        "if there are credentials, else local. [env var: KM_PLATFORM]",
     ),
 ]
-TimestepsOption = Annotated[int | None, typer.Option("--timesteps", help="Total timesteps, over all sessions.")]
+TimestepsOption = Annotated[
+    int | None, typer.Option("--timesteps", help="Total timesteps, over all sessions. [env var: KM_TIMESTEPS]")
+]
 LimitOption = Annotated[
-    str | None, typer.Option("--session-limit", help="Longest session, e.g. 60s, 90m, 11h30m. [default: 12h]")
+    str | None,
+    typer.Option(
+        "--session-limit", help="Longest session, e.g. 60s, 90m, 11h30m. [env var: KM_SESSION_LIMIT; default: 12h]"
+    ),
 ]
 SessionOption = Annotated[
     int | None, typer.Option("--session", help="Number of the session; the newest when absent.", min=1)
@@ -225,6 +252,7 @@ def libraries_needed_for(purpose: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"{purpose[0].upper()}{purpose[1:]} needs {error.name}, which is not here.",
+            f"{purpose[0].upper()}{purpose[1:]} needs {error.name}, which is not installed.",
+            safe="nothing was started or changed",
             next_step=how_to_install([error.name or "it"]),
         ) from error

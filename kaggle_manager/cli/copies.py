@@ -29,9 +29,9 @@ def backup(
 
     Examples:
 
-      kaggle-manager checkpoints backup
+      km checkpoints backup
 
-      kaggle-manager checkpoints backup --reason "before the new reward"
+      km checkpoints backup --reason "before the new reward"
     """
     from kaggle_manager.orchestrator.command import attended
     from kaggle_manager.trees.backups import back_up, within_limit
@@ -66,9 +66,9 @@ def prune(
 
     Examples:
 
-      kaggle-manager checkpoints prune
+      km checkpoints prune
 
-      kaggle-manager checkpoints prune --kind download --kind replaced --yes
+      km checkpoints prune --kind download --kind replaced --yes
     """
     from kaggle_manager.orchestrator.command import attended
     from kaggle_manager.trees.backups import check_kinds, find_copies, free, newest_valid, plan_prune

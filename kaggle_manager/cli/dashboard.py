@@ -26,11 +26,11 @@ def dashboard(
 
     Examples:
 
-      kaggle-manager dashboard
+      km dashboard
 
-      kaggle-manager dashboard --port 8765 --no-browser
+      km dashboard --port 8765 --no-browser
 
-      kaggle-manager dashboard --html runs.html
+      km dashboard --html runs.html
     """
     from kaggle_manager.config import state_folder
     from kaggle_manager.dashboard import serve, write_html

@@ -37,7 +37,7 @@ def export_sb3(
 
     Example:
 
-      kaggle-manager checkpoints export-sb3 section_7_6_rl_performance latest exported
+      km checkpoints export-sb3 section_7_6_rl_performance latest exported
     """
     from kaggle_manager.checkpoints.vouched import Vouched
 
@@ -77,13 +77,13 @@ def import_sb3(
 ) -> None:
     """Start a training from files of stock Stable-Baselines3.
 
-    The checkpoints record what the files do not hold, from where on the training is not bit-identical.
+    The checkpoints record what the files do not contain, and that the training is not bit-identical from there on.
 
     Examples:
 
-      kaggle-manager checkpoints import-sb3 section_7_6_rl_performance model.zip --replay-buffer buffer.pkl
+      km checkpoints import-sb3 section_7_6_rl_performance model.zip --replay-buffer buffer.pkl
 
-      kaggle-manager checkpoints import-sb3 section_7_6_rl_performance model.zip --vecnormalize vecnormalize.pkl
+      km checkpoints import-sb3 section_7_6_rl_performance model.zip --vecnormalize vecnormalize.pkl
     """
 
     def take_in(below: Path | None) -> Any:

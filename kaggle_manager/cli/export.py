@@ -39,9 +39,9 @@ def export(
 
     Examples:
 
-      kaggle-manager export section_7_6_rl_performance s3://bucket/traffic --report
+      km export section_7_6_rl_performance s3://bucket/traffic --report
 
-      kaggle-manager export section_7_6_rl_performance /mnt/usb/traffic --dry-run
+      km export section_7_6_rl_performance /mnt/usb/traffic --dry-run
     """
     from kaggle_manager.trees.export import export_run
 
@@ -87,9 +87,9 @@ def restore(
 
     Examples:
 
-      kaggle-manager restore --from latest
+      km restore --from latest
 
-      kaggle-manager restore section_7_6_rl_performance --from s3://bucket/traffic
+      km restore section_7_6_rl_performance --from s3://bucket/traffic
     """
     from kaggle_manager.trees.export import is_export, restore_export
 

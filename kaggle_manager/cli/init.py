@@ -74,17 +74,17 @@ def init(
 
     Examples:
 
-      kaggle-manager init my_robot
+      km init my_robot
 
-      kaggle-manager init cartpole --env CartPole-v1 --algo PPO --timesteps 50000
+      km init cartpole --env CartPole-v1 --algo PPO --timesteps 50000
 
-      kaggle-manager init my_robot --env my_robot.env:RobotEnv --algo SAC
+      km init my_robot --env my_robot.env:RobotEnv --algo SAC
 
-      kaggle-manager init hopper --zoo ppo Hopper-v4
+      km init hopper --zoo ppo Hopper-v4
 
-      kaggle-manager init my_model --script train.py --resumable
+      km init my_model --script train.py --resumable
 
-      kaggle-manager init my_model --script '-m package.train'
+      km init my_model --script '-m package.train'
     """
     from kaggle_manager.sections.new_script import new_script
     from kaggle_manager.sections.scaffold import new_section, project_for_new
@@ -112,6 +112,12 @@ def init(
             "--script trains by itself: it has no environment, algorithm or policy.",
             safe="nothing was written",
             next_step="leave out --env, --algo, --policy and --zoo, or --script",
+        )
+    if resumable and script is None:
+        raise ConfigError(
+            "--resumable needs --script.",
+            safe="nothing was written",
+            next_step="name the script that trains, such as --script train.py, or leave out --resumable",
         )
     here = Path.cwd()
     if (project := project_for_new(here)) != here:

@@ -1,4 +1,4 @@
-"""`local-kaggle`: the Kaggle that runs on this machine."""
+"""`local-kaggle`: the local Kaggle, run by hand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kaggle_manager.cli.common import JsonOption, group, print_json
 from kaggle_manager.cli.selection import as_command
 
 DEFAULT_ROOT = Path(".kaggle_manager/local_kaggle")
-local_kaggle = group("local-kaggle", "Run a local stand-in of Kaggle on this machine.")
+local_kaggle = group("local-kaggle", "Run the local Kaggle by hand.")
 
 
 @local_kaggle.command()
@@ -27,9 +27,9 @@ def serve(
 
     Examples:
 
-      kaggle-manager local-kaggle serve --port 18080 --root /tmp/kaggle
+      km local-kaggle serve --port 18080 --root /tmp/kaggle
 
-      kaggle-manager local-kaggle serve --port 18080 --root /tmp/kaggle --faults bad_day.toml
+      km local-kaggle serve --port 18080 --root /tmp/kaggle --faults bad_day.toml
     """
     from kaggle_manager.local_kaggle.server import serve as serve_local_kaggle
 
@@ -43,7 +43,7 @@ def stop(root: Annotated[Path, typer.Option(help="Folder of its state.")] = DEFA
 
     Example:
 
-      kaggle-manager local-kaggle stop --root /tmp/kaggle
+      km local-kaggle stop --root /tmp/kaggle
     """
     from kaggle_manager.local_kaggle.launcher import stop as stop_local_kaggle
 
@@ -60,7 +60,7 @@ def demo(as_json: JsonOption = False) -> None:
 
     Example:
 
-      kaggle-manager local-kaggle demo
+      km local-kaggle demo
     """
     from kaggle_manager.local_kaggle.demo import Shown
     from kaggle_manager.local_kaggle.demo import demo as show_local_kaggle

@@ -30,9 +30,9 @@ def send_test(as_json: JsonOption = False) -> None:
 
     Examples:
 
-      KM_NOTIFY='ntfy://my-secret-topic' kaggle-manager notify test
+      KM_NOTIFY='ntfy://my-secret-topic' km notify test
 
-      kaggle-manager notify test --json
+      km notify test --json
     """
     from kaggle_manager.notify.notifier import Notifier, Occasion, settings_path
 

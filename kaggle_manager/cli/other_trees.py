@@ -15,11 +15,16 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def another_tree_may_be_meant(of: Selection) -> Iterator[None]:
-    """Make `hint` the next step of a `NotFound` where there is one."""
+    """Make `hint` the next step of a `NotFound` where there is one; each of them says what is safe and what is next."""
     try:
         yield
     except NotFound as error:
-        with error_context(next_step=hint(of) or None):
+        config = of.config()
+        begin = "" if _was_trained(config) else f"train it: {config.command('run')}"
+        meant = hint(of)
+        with error_context(
+            safe=lambda said: said or "nothing was changed", next_step=lambda said: meant or said or begin
+        ):
             raise error
 
 

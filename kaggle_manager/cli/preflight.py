@@ -35,9 +35,9 @@ def preflight(
 
     Examples:
 
-      kaggle-manager preflight
+      km preflight
 
-      kaggle-manager preflight section_7_6_rl_performance --scenario traffic_light_control
+      km preflight section_7_6_rl_performance --scenario traffic_light_control
     """
     from kaggle_manager.config import build_config
     from kaggle_manager.sections.project import find_project, get_section

@@ -46,9 +46,9 @@ def publish(
 
     Examples:
 
-      kaggle-manager publish section_7_6_rl_performance hf://me/traffic-light
+      km publish section_7_6_rl_performance hf://me/traffic-light
 
-      kaggle-manager publish section_7_6_rl_performance hf://me/traffic-light --private --no-video
+      km publish section_7_6_rl_performance hf://me/traffic-light --private --no-video
     """
     from kaggle_manager.integrations.hub import publish_model
 

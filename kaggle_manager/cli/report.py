@@ -12,6 +12,15 @@ from kaggle_manager.errors import ConfigError
 from kaggle_manager.system.command_line import command, quoted
 
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+SELFTEST_OPTIONS = """\b
+Options of the self-test:
+  --algo CASE ...  Algorithms (dqn, sac, td3, ppo, a2c, ...), ALGORITHM-OPTION
+                   such as dqn-replay, or all.
+                   [default: dqn dqn-replay sac td3 ppo a2c]
+  --kills N        Kills of each case; every other one inside a save.
+                   [default: 3]
+  --seed N         Draws the moments of the kills.  [default: 0]
+"""
 selftest = group("selftest", "Prove on this machine that resumes are bit-identical.")
 
 
@@ -19,13 +28,14 @@ selftest = group("selftest", "Prove on this machine that resumes are bit-identic
 def report(context: typer.Context, section: NamedSection) -> None:
     """Write a section's report: figures, tables, LaTeX.
 
-    Options are the section's own. For a section without a report, it names the commands that show its results.
+    Options are the section's own: `km report SECTION -- --help` lists them. For a section without a report,
+    it names the commands that show its results.
 
     Examples:
 
-      kaggle-manager report section_7_6_rl_performance --lang en
+      km report section_7_6_rl_performance --lang en
 
-      kaggle-manager report section_7_6_rl_performance --check
+      km report section_7_6_rl_performance --check
     """
     from kaggle_manager.orchestrator.final_report import import_report
     from kaggle_manager.sections.project import find_project, get_section, has_report
@@ -50,7 +60,7 @@ def report(context: typer.Context, section: NamedSection) -> None:
     raise typer.Exit(module.main(context.args))
 
 
-@selftest.command(context_settings=PASSED_ON)
+@selftest.command(context_settings=PASSED_ON, epilog=SELFTEST_OPTIONS)
 @as_command
 def exactness(context: typer.Context) -> None:
     """Kill trainings at random moments and compare the result.
@@ -59,9 +69,9 @@ def exactness(context: typer.Context) -> None:
 
     Examples:
 
-      kaggle-manager selftest exactness
+      km selftest exactness
 
-      kaggle-manager selftest exactness --algo dqn ppo --kills 3
+      km selftest exactness --algo dqn ppo --kills 3
     """
     module = load_module("kaggle_manager.trainer.sb3.selftest", needed_for="the self-test")
     raise typer.Exit(module.main(context.args))

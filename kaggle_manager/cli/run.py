@@ -29,7 +29,7 @@ class Asked(Training):
 
     quick: Annotated[
         bool,
-        typer.Option("--quick", help="Smoke test: the few steps of the `quick` table over two sessions, kept apart."),
+        typer.Option("--quick", help="Smoke test: a few timesteps over two sessions, in a separate directory."),
     ] = False
     trust: TrustOption = False
     accept_changes: AcceptOption = False
@@ -73,11 +73,11 @@ def run(
 
     Examples:
 
-      kaggle-manager run --quick
+      km run --quick
 
-      kaggle-manager run --timesteps 3000 --session-limit 60s --platform local
+      km run --timesteps 3000 --session-limit 60s --platform local
 
-      kaggle-manager run section_7_6_rl_performance --seeds 5
+      km run section_7_6_rl_performance --seeds 5
     """
     from kaggle_manager.orchestrator.demo import demonstrate
     from kaggle_manager.orchestrator.final_report import write_final_report
@@ -92,7 +92,9 @@ def run(
         with of.settings_told(shown):
             config = of.config(fresh=fresh)
             if of.seeds is not None and fresh:
-                raise ConfigError("--seeds and --fresh exclude each other.", next_step="give one of them")
+                raise ConfigError(
+                    "--seeds and --fresh exclude each other.", safe="nothing was started", next_step="give one of them"
+                )
             campaign = of.campaign(shown) if of.seeds is not None else None
         if campaign is not None:
             document = campaign.run().as_json()
@@ -130,15 +132,15 @@ def tick(
 ) -> None:
     """Do what can be done for a run now, without waiting.
 
-    For cron and the like. Exits with 0 when the target is reached and 8 when it is not yet; 5 and 6 when the quota or
-    the platform must be waited for, 10 when another command is working on the run; anything else needs you. With
-    --existing, 9 says that there is no run here, for example because the disk of --workdir is not mounted.
+    For cron and other schedulers. Exits with 0 when the target is reached and 8 when it is not yet; 5 and 6 when the
+    quota or the platform must be waited for, 10 when another command is working on the run; anything else needs you.
+    With --existing, 9 says that there is no run here, for example because the disk of --workdir is not mounted.
 
     Examples:
 
-      kaggle-manager tick
+      km tick
 
-      kaggle-manager tick section_7_6_rl_performance --json
+      km tick section_7_6_rl_performance --json
     """
     with reporter(as_json) as shown:
         with of.settings_told(shown):
@@ -180,7 +182,7 @@ def _check_begun(configs: Sequence[RunConfig]) -> None:
 @as_command
 def stop(
     delete: Annotated[bool, typer.Option("--delete", help="Delete its sessions on the platform as well.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Really delete it; without this, only say what would be.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete; without this, only show what would be deleted.")] = False,
     *,
     of: RunOf,
     as_json: JsonOption = False,
@@ -191,9 +193,9 @@ def stop(
 
     Examples:
 
-      kaggle-manager stop
+      km stop
 
-      kaggle-manager stop section_7_6_rl_performance --delete --yes
+      km stop section_7_6_rl_performance --delete --yes
     """
     from kaggle_manager.orchestrator.stop import journal_to_stop, stop_run
     from kaggle_manager.sessions.connection import connect
@@ -223,7 +225,7 @@ def download(
 
     Example:
 
-      kaggle-manager download --session 2
+      km download --session 2
     """
     with reporter(as_json) as shown:
         with another_tree_may_be_meant(of):
@@ -248,7 +250,7 @@ def adopt(
 
     Example:
 
-      kaggle-manager adopt section_7_6_rl_performance 54e9ec588cf649eea9a33149a339b284
+      km adopt section_7_6_rl_performance 54e9ec588cf649eea9a33149a339b284
     """
     with reporter(as_json) as shown:
         adopted = of.manager(shown).adopt(of.config(), run_id)

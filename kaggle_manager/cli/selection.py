@@ -6,14 +6,16 @@ place of that parameter, where Typer reads them.
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
 
-from typer.models import ArgumentInfo
+from typer.models import ArgumentInfo, OptionInfo
 
 from kaggle_manager.cli.common import (
     LimitOption,
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
     from kaggle_manager.config import RunConfig
     from kaggle_manager.console.reporter import Reporter
     from kaggle_manager.orchestrator.manager import ValidationKaggleManager
+
+
+_METAVARS: dict[Any, str] = {int: "N", float: "N", str: "TEXT", Path: "PATH"}
 
 
 @dataclass(frozen=True)
@@ -109,9 +114,15 @@ class Training(RunOf):
 
     def __post_init__(self) -> None:
         if self.seeds is not None and self.seed is not None:
-            raise ConfigError("--seeds and --seed exclude each other.", next_step="give one of them")
+            raise ConfigError(
+                "--seeds and --seed exclude each other.", safe="nothing was started", next_step="give one of them"
+            )
         if self.max_sessions is not None and self.seeds is None:
-            raise ConfigError("--max-sessions is about several runs.", next_step="give --seeds with it")
+            raise ConfigError(
+                "--max-sessions needs --seeds: it limits how many runs of a campaign go at once.",
+                safe="nothing was started",
+                next_step="add --seeds N, or leave out --max-sessions",
+            )
 
     def members(self) -> list[RunConfig]:
         """The run that is meant; with `--seeds` those of the campaign."""
@@ -144,9 +155,33 @@ def as_command(function: Callable[..., None]) -> Callable[..., None]:
             function(**given)
 
     command.__doc__ = _copyable(function.__doc__ or "")
+    offered = [_with_metavar(each) for each in offered]
     command.__signature__ = inspect.Signature(offered)  # type: ignore[attr-defined]
     command.__annotations__ = {each.name: each.annotation for each in offered}
     return command
+
+
+def _with_metavar(parameter: inspect.Parameter) -> inspect.Parameter:
+    """A parameter whose value the help names as docs/cli.md does: N, TEXT, PATH, or the argument's name."""
+    if get_origin(parameter.annotation) is not Annotated:
+        return parameter
+    kind, *extras = get_args(parameter.annotation)
+    types = [each for each in get_args(kind) or (kind,) if each is not NoneType]
+    if len(types) == 1 and get_args(types[0]):  # list[str] | None, tuple[str, str] | None
+        types = list(get_args(types[0]))
+
+    def named(extra: Any) -> Any:
+        is_argument = isinstance(extra, ArgumentInfo)
+        if not (is_argument or isinstance(extra, OptionInfo)) or extra.metavar:
+            return extra
+        extra = copy.copy(extra)
+        if is_argument:
+            extra.metavar = parameter.name.upper()
+        elif all(each in _METAVARS for each in types):
+            extra.metavar = " ".join(_METAVARS[each] for each in types)
+        return extra
+
+    return parameter.replace(annotation=Annotated[(kind, *map(named, extras))])
 
 
 def _section_first(offered: list[inspect.Parameter]) -> list[inspect.Parameter]:

@@ -41,11 +41,11 @@ def status(
 
     Examples:
 
-      kaggle-manager status
+      km status
 
-      kaggle-manager status section_7_6_rl_performance --quick
+      km status section_7_6_rl_performance --quick
 
-      kaggle-manager status --json --watch 60
+      km status --json --watch 60
     """
     from kaggle_manager.status.overview import overview
 
@@ -78,9 +78,9 @@ def history(
 
     Examples:
 
-      kaggle-manager history
+      km history
 
-      kaggle-manager history --compare 54e9ec 8a01bc
+      km history --compare 54e9ec 8a01bc
     """
     from kaggle_manager.status.history import Comparison, History
     from kaggle_manager.status.run_status import describe_all
@@ -97,8 +97,12 @@ def history(
 
 @as_command
 def forecast(
-    timesteps: Annotated[int | None, typer.Option(help="Another target than the run's own.")] = None,
-    session_limit: Annotated[str | None, typer.Option(help="Longest session, e.g. 60s, 90m, 11h30m.")] = None,
+    timesteps: Annotated[
+        int | None, typer.Option(help="Another target than the run's own. [env var: KM_TIMESTEPS]")
+    ] = None,
+    session_limit: Annotated[
+        str | None, typer.Option(help="Longest session, e.g. 60s, 90m, 11h30m. [env var: KM_SESSION_LIMIT]")
+    ] = None,
     quota_per_week: QuotaOption = None,
     *,
     of: RunOf,
@@ -110,7 +114,7 @@ def forecast(
 
     Example:
 
-      kaggle-manager forecast --timesteps 5000000
+      km forecast --timesteps 5000000
     """
     from kaggle_manager.runs.journal import Journal
     from kaggle_manager.sessions.connection import connect
@@ -139,11 +143,11 @@ def logs(
 
     Examples:
 
-      kaggle-manager logs --tail 50
+      km logs --tail 50
 
-      kaggle-manager logs --follow
+      km logs --follow
 
-      kaggle-manager logs --session 3
+      km logs --session 3
     """
     from kaggle_manager.console.reporter import Reporter
     from kaggle_manager.runs.journal import Journal

@@ -66,9 +66,9 @@ def sweep(
 
     Examples:
 
-      kaggle-manager sweep --trials 40 --confirm 3x5
+      km sweep --trials 40 --confirm 3x5
 
-      kaggle-manager sweep --status
+      km sweep --status
     """
     from kaggle_manager.config import state_folder
     from kaggle_manager.sections.trial import study_folder
@@ -76,7 +76,9 @@ def sweep(
     from kaggle_manager.sweeps.study import STOP_FILE, Study
 
     if sum((status, best, stop)) > 1 or ((status or best or stop) and (fresh or confirm or trials)):
-        raise ConfigError("--status, --best and --stop each stand alone.", next_step="give one of them")
+        raise ConfigError(
+            "--status, --best and --stop each stand alone.", safe="nothing was started", next_step="give one of them"
+        )
     with shown_by(as_json) as shown:
         if status or best or stop:
             study = Study.read(study_folder(state_folder(of.workdir), of.section))
@@ -111,7 +113,7 @@ def _carry_on(
         raise ConfigError(
             f"Section {of.section} has no [sweep] table.",
             safe="nothing was started",
-            next_step="add it to section.toml",
+            next_step=f"add a [sweep] table to {config.section.folder / 'section.toml'} (docs/sweeps.md)",
         )
     optuna_here()
     config = of.config(scenario=table.scenario or config.section.default_scenario)

@@ -35,9 +35,9 @@ def track(
 
     Examples:
 
-      kaggle-manager track section_7_6_rl_performance --to mlflow
+      km track section_7_6_rl_performance --to mlflow
 
-      kaggle-manager track section_7_6_rl_performance --to wandb --project traffic
+      km track section_7_6_rl_performance --to wandb --project traffic
     """
     from kaggle_manager.integrations.track import track_run
 

@@ -53,7 +53,11 @@ def adopt_run(
         LineageMismatch, OutputDamaged: the tree on the platform is not what the session was sent to continue.
     """
     if not _RUN_ID.fullmatch(run_id):
-        raise ConfigError(f"{run_id!r} is no run id.", next_step="look for it in the log of a session: KM_RESULT")
+        raise ConfigError(
+            f"{run_id!r} is not a run id (32 hexadecimal digits).",
+            safe="nothing was changed",
+            next_step="`km status` where the run was started shows it",
+        )
     if any(row.run_id == run_id for row in journal.runs()):
         raise ConfigError(f"Run {run_id} is known here already.", safe="nothing was changed", next_step=_go_on(config))
     tree = TrainingTree(config.tree, config.scenario_name)

@@ -123,7 +123,7 @@ def _tell(config: RunConfig, notifier: Notifier, clock: Callable[[], float], err
             files.add(sent)
         why = getattr(refusal, "message", str(refusal))
         if why != error.message:
-            error.message = f"{error.message}\nIt could not be noted: {why}"
+            error.message = f"{error.message}\nThe error could not be saved in the journal: {why}"
     else:
         files.clear()
 

@@ -321,7 +321,7 @@ class ValidationKaggleManager:
         Args:
             section, scenario, seed, quick: as for `run_validation_section`; they name the training tree.
             generation: number of the session in its run, from 1; None: the newest.
-            run_id: a run that this tree was left by, see `kaggle-manager history`; None: the run of the tree.
+            run_id: a run that this tree was left by, see `km history`; None: the run of the tree.
 
         Raises:
             NotFound: there is no such session here, or the platform no longer has its outputs.
@@ -334,8 +334,11 @@ class ValidationKaggleManager:
             chosen = [s for s in known if generation in (None, s.generation) and s.stage is not Stage.INTENDED][-1:]
             if row is None or not chosen or chosen[0].version is None:
                 raise NotFound(
-                    f"No such session of {config.tree} is in the journal.",
-                    next_step=config.command("history"),
+                    f"{config.scenario_name} has no such session with outputs."
+                    if known
+                    else f"{config.scenario_name} has no sessions yet.",
+                    safe="nothing was changed",
+                    next_step=config.command("history" if known else "run"),
                 )
             version = version_of(row, chosen[0])
             folder = config.downloads / row.run_id / f"generation_{chosen[0].generation}"

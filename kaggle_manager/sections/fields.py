@@ -19,18 +19,16 @@ def inside_its_folder(text: str) -> str:
     """A relative path, written with forward slashes, that cannot climb out or name a drive."""
     path = PurePosixPath(text)
     if not path.parts or path.is_absolute() or ".." in path.parts or "\\" in text or ":" in text:
-        raise ValueError("a relative path with forward slashes that stays inside its folder is accepted")
+        raise ValueError("a relative path with forward slashes that stays inside its folder")
     return str(path)
 
 
 def of_platforms(given: object) -> object:
     """What platforms are to know, each in a table by its name."""
     if not isinstance(given, dict):
-        raise ValueError(
-            "tables such as [platform.slurm] are accepted; which one is used, --platform or KM_PLATFORM says"
-        )
+        raise ValueError("tables such as [platform.slurm]; --platform or KM_PLATFORM says which one is used")
     if unknown := [name for name in given if name != "slurm" and not re.fullmatch(CALLABLE, str(name))]:
-        raise ValueError(f'"slurm" or "module:Class" are accepted, and not {unknown[0]!r}')
+        raise ValueError(f'"slurm" or "module:Class", and not {unknown[0]!r}')
     return given
 
 

@@ -445,7 +445,8 @@ def _extended(path: Path, scenarios: Any) -> Any:
         if isinstance(scenario, dict) and "extends" in scenario:
             base = scenarios.get(scenario["extends"])
             if not isinstance(base, dict) or "extends" in base:
-                accepted = listed({other: None for other, its in scenarios.items() if "extends" not in its})
+                others = {other: None for other, its in scenarios.items() if "extends" not in its and other != name}
+                accepted = listed(others) if others else "nothing: there is no other scenario to extend"
                 raise refused(path, [f"scenarios.{name}.extends: given {scenario['extends']!r}; accepted: {accepted}"])
             found[name] = merged(base, {key: value for key, value in scenario.items() if key != "extends"})
     return found

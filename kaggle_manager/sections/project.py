@@ -179,6 +179,15 @@ def module_of(root: Path, file: Path) -> str:
     return ".".join(file.relative_to(root).with_suffix("").parts)
 
 
+def _folder_of_sections(given: object) -> str:
+    if not isinstance(given, str):
+        raise ValueError('`sections` must be a folder name in quotes, such as "experiments"')
+    try:
+        return inside_its_folder(given)
+    except ValueError as error:
+        raise ValueError(f"`sections` must be {error}") from None
+
+
 def _declared_folder(root: Path) -> str | None:
     """What `[tool.kaggle-manager]` of the project says; None without such a table."""
     file = root / "pyproject.toml"
@@ -186,7 +195,7 @@ def _declared_folder(root: Path) -> str | None:
         if not file.is_file():
             return None
         tool = tomllib.loads(file.read_text(encoding="utf-8-sig")).get("tool", {}).get("kaggle-manager")
-        return None if tool is None else inside_its_folder(tool.get("sections", DEFAULT_FOLDER))
+        return None if tool is None else _folder_of_sections(tool.get("sections", DEFAULT_FOLDER))
     except (OSError, ValueError, TypeError, AttributeError) as error:  # tomllib's and Unicode errors are ValueErrors
         raise ConfigError(
             f"{file} cannot be used: {error}.",

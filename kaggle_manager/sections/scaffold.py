@@ -16,7 +16,7 @@ from typing import Any
 
 from kaggle_manager.errors import ConfigError, error_context
 from kaggle_manager.sections.environment_ids import installed, pins_by_text, with_module
-from kaggle_manager.sections.hyperparameters import SB3_CONTRIB
+from kaggle_manager.sections.hyperparameters import SB3_CONTRIB, unknown_policy
 from kaggle_manager.sections.model import SECTION_FILE, Section, section_of
 from kaggle_manager.sections.new_training import ALGORITHMS, CONTINUOUS_ONLY, Training, quick_of, stated
 from kaggle_manager.sections.project import find_project_or_none, sections_folder
@@ -62,7 +62,7 @@ class NewSection:
         if every is None or self.section.agent().evaluation.every:
             return
         file, table = self.section.folder / SECTION_FILE, f"[scenarios.{self.section.name}.evaluation]\n"
-        line = f"every = {every:_} # timesteps; by what an evaluation takes, less than a tenth of the time\n"
+        line = f"every = {every:_} # timesteps; keeps evaluations below a tenth of the time\n"
         text = file.read_text(encoding="utf-8")
         file.write_text(text.replace(table, table + line), encoding="utf-8")
 
@@ -139,6 +139,8 @@ def new_section(
     if tuned is None and algorithm not in ALGORITHMS and not is_own:
         accepted = f"{', '.join(sorted(ALGORITHMS))}; or a class of your own, module:Class"
         raise _refused(f"The algorithm {algorithm!r} is not known.", f"choose one of: {accepted}")
+    if tuned is None and policy and (wrong := unknown_policy(algorithm, policy)):
+        raise _refused(f"{wrong[0]}.", "give another --policy, or leave it out for the one that fits the observations")
     if folder.exists():
         raise _refused(f"{folder} exists already.", "choose another name, or edit what is there")
     if tuned is None:

@@ -16,7 +16,7 @@ from pydantic import JsonValue, NonNegativeInt, ValidationError
 
 from kaggle_manager.errors import UPDATE, StorageError
 from kaggle_manager.sections.fields import Frozen, Name, Table
-from kaggle_manager.sections.hyperparameters import unknown
+from kaggle_manager.sections.hyperparameters import NAMES, unknown
 from kaggle_manager.sections.mistakes import listed, refused
 from kaggle_manager.sections.model import SECTION_FILE, AnyScenario, ScenarioConfig, Section
 from kaggle_manager.sections.script import ScriptScenario
@@ -164,8 +164,8 @@ def _check_key(scenario: ScenarioConfig, key: str) -> None:
     first, _, rest = key.partition(".")
     if first not in OF_AN_AGENT or (not rest and first not in ("n_envs", "frame_stack")):
         raise Refused(key, key, f"a key of an agent: {', '.join(OF_AN_AGENT)}")
-    if first == "hyperparameters" and (wrong := unknown(scenario.algorithm, [rest.partition(".")[0]])):
-        raise Refused(key, key, wrong[0].partition("; ")[2] or wrong[0])
+    if first == "hyperparameters" and unknown(scenario.algorithm, [rest.partition(".")[0]]):
+        raise Refused(key, key, ", ".join(sorted(NAMES[scenario.algorithm])))
 
 
 def _nested(key: str, value: JsonValue) -> dict[str, Any]:

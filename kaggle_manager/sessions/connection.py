@@ -1,5 +1,5 @@
 """Which platform a run talks to, and why: the one that was asked for; else Kaggle when there are credentials, or the
-Kaggle of this machine.
+local Kaggle.
 
 The only place that knows platforms by name; past it nothing can tell them apart.
 """
@@ -111,7 +111,7 @@ def reach(
     """The same by the name of a platform.
 
     Args:
-        state: the state folder, in which the Kaggle of this machine is.
+        state: the state folder, in which the local Kaggle is.
         options: what the table `[platform.NAME]` says.
         is_known: a run is there already.
 
@@ -125,7 +125,7 @@ def reach(
         raise AuthError(
             "The run is on Kaggle, but no credentials were found."
             if is_known
-            else "Kaggle was asked for, but no credentials were found.",
+            else "--platform kaggle needs credentials, and none were found.",
             safe="nothing was started",
             next_step="put an API token from kaggle.com/settings in ~/.kaggle/access_token or KAGGLE_API_TOKEN, "
             "or use --platform local",
@@ -139,7 +139,7 @@ def reach(
         RemoteError,
         message=lambda text: f"Kaggle was chosen ({why}), and did not answer: {text}",
         safe="nothing was started",
-        next_step="run the same command again later, or rehearse on this machine with --platform local",
+        next_step="run the same command again later, or try it on this machine with --platform local",
     ):
         return Connection(client, client.whoami(), "kaggle", why)
 

@@ -53,9 +53,15 @@ def session_log(
     sessions = journal.sessions(row.run_id) if row else []
     chosen = [s for s in sessions if generation in (None, s.generation)][-1:]
     if row is None or not chosen:
-        what = "No session" if generation is None else f"No session {generation}"
+        if not sessions:
+            raise NotFound(
+                f"{config.scenario_name} has no sessions yet.",
+                safe="nothing was changed",
+                next_step=config.command("run"),
+            )
         raise NotFound(
-            f"{what} of {config.tree} is known here.",
+            f"{config.scenario_name} has no session {generation}; the newest is {sessions[-1].generation}.",
+            safe="nothing was changed",
             next_step=config.command("history"),
         )
     session = chosen[0]
@@ -66,7 +72,11 @@ def session_log(
         yield from _last(to_read(read_lines(stored), tag), tail)
         return
     if session.version is None:
-        raise NotFound(f"Session {session.generation} was never accepted, so it has no log.")
+        raise NotFound(
+            f"Session {session.generation} was never accepted, so it has no log.",
+            safe="nothing was changed",
+            next_step=config.command("history"),
+        )
     reporter.line(
         f"reading the log of session {session.generation} from the platform"
         + " (Ctrl-C ends this, not the session)" * follow

@@ -35,7 +35,7 @@ def optuna_here() -> Any:
         import optuna
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"A sweep needs {error.name}, which is not here.",
+            f"A sweep needs {error.name}, which is not installed.",
             safe="nothing was started",
             next_step="pip install 'kaggle-manager[sweep]'",
         ) from error

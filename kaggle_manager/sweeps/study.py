@@ -101,7 +101,9 @@ class Study:
             return cls(folder, StudyState.from_json(json.loads(file.read_bytes())))
         except FileNotFoundError:
             begin = sweep_command(folder)
-            raise NotFound(f"No sweep of {folder.name} was begun here.", next_step=begin) from None
+            raise NotFound(
+                f"No sweep of {folder.name} was started here.", safe="nothing was changed", next_step=begin
+            ) from None
         except (OSError, ValueError) as error:
             next_step = UPDATE if isinstance(error, LaterSchema) else "restore it from a copy"
             raise StorageError(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from kaggle_manager.errors import ConfigError
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """`argparse`'s, with what is wrong, what is safe and the next command instead of the usage."""
+    """`argparse`'s, with what is wrong, what is safe and the next command instead of the usage; options are whole."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **{"allow_abbrev": False, **settings})
 
     def error(self, message: str) -> NoReturn:
         wrong = ConfigError(

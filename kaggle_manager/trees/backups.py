@@ -112,7 +112,11 @@ def plan_limit(copies: Sequence[Copy], newest: Copy | None, limit: int) -> list[
 def check_kinds(kinds: Sequence[str] | None) -> Sequence[str]:
     """The kinds asked for; all when none was. Raises ConfigError for one that does not exist."""
     if unknown := set(kinds or ()) - set(KINDS):
-        raise ConfigError(f"{sorted(unknown)[0]!r} is no kind of copy; accepted: {', '.join(KINDS)}.")
+        raise ConfigError(
+            f"{sorted(unknown)[0]!r} is not a kind of copy; accepted: {', '.join(KINDS)}.",
+            safe="nothing was deleted",
+            next_step="give one of these with --kind, or leave it out for all of them",
+        )
     return kinds or KINDS
 
 

@@ -18,13 +18,13 @@ from kaggle_manager.checkpoints import Checkpoint, Disk, Manifest, TrainingTree,
 from kaggle_manager.checkpoints.compatibility import ABSENT, SOURCE_FILES, shown
 from kaggle_manager.checkpoints.sources import Sources, changed
 from kaggle_manager.config import RunConfig
-from kaggle_manager.errors import CheckpointCorrupt, CheckpointNotFound, ConfigError, NotFound
+from kaggle_manager.errors import CheckpointCorrupt, ConfigError, NotFound
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.rows import RunRow
 from kaggle_manager.system.formatting import count
 from kaggle_manager.trees.backups import find_copies
 from kaggle_manager.trees.evaluations import Evaluation, read_evaluations
-from kaggle_manager.trees.inspect import best_of, find_checkpoint, look_at, newest_of_run
+from kaggle_manager.trees.inspect import best_of, find_checkpoint, look_at, newest_of_run, nothing_yet
 
 TOPICS = ("configuration", "environment", "versions", "results", "lineage")
 
@@ -83,7 +83,7 @@ def side_of(tree: TrainingTree, label: str, manifest: Manifest | None = None) ->
     """
     views = [view for view in look_at(tree, verify=False) if view.manifest is not None]
     if not views:
-        raise CheckpointNotFound(f"{tree.root} holds no checkpoint of {tree.scenario}.")
+        raise nothing_yet(tree)
     order = {"latest": 0, "final": 1, "best": 2}
     newest = min(views, key=lambda view: order[view.level]).manifest
     chosen = manifest or newest

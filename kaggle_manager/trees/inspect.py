@@ -129,15 +129,27 @@ def find_checkpoint(tree: TrainingTree, which: str, *, verify: bool = False) -> 
     if which not in ("latest", "best", "final") and not which.isdecimal():
         raise ConfigError(
             f"{which!r} is no checkpoint; latest, best, final, or timesteps such as 45000 are accepted.",
+            safe="nothing was changed",
             next_step="`checkpoints ls`, with the same options, shows what there is",
         )
     views = look_at(tree, verify=verify)
+    if not views:
+        raise nothing_yet(tree)
     wanted = [view for view in views if view.manifest and which in (view.level, str(view.manifest.step))]
     if not wanted:
         there = ", ".join(f"{v.level} ({v.manifest.step:,})" for v in views if v.manifest) or "nothing"
         problems = " ".join({view.problem: None for view in views if view.problem})
-        raise CheckpointNotFound(f"{tree.root} has no checkpoint {which}; it holds {there}. {problems}".rstrip())
+        raise CheckpointNotFound(
+            f"{tree.root} has no checkpoint {which}; it holds {there}. {problems}".rstrip(),
+            safe="nothing was changed",
+            next_step="name one of these",
+        )
     return wanted[0]
+
+
+def nothing_yet(tree: TrainingTree) -> CheckpointNotFound:
+    """The error for a tree without a checkpoint."""
+    return CheckpointNotFound(f"{tree.root} has no checkpoint yet.", safe="nothing was changed")
 
 
 def verify_tree(tree: TrainingTree) -> Verification:
@@ -152,7 +164,7 @@ def verify_tree(tree: TrainingTree) -> Verification:
     slots = [*index.latest_slots(tree), index.best_slot(tree), index.final_slot(tree)]
     slots = [where for where in slots if _manifest_of(where) or where.manifest_path.exists()]
     if not slots:
-        raise CheckpointNotFound(f"{tree.root} holds no checkpoint of {tree.scenario}.")
+        raise nothing_yet(tree)
     problems: list[str] = []
     sizes, segments = {}, {}
     for where in slots:

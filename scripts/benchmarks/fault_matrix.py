@@ -104,7 +104,7 @@ COLUMNS: list[tuple[str, Act, str]] = [
     ("live log", acts.live_log, fault_plan.LOG),
 ]
 # Where a server's lie cannot be seen in the answer that carries it, and who sees it instead.
-BELIEVED = {
+ACCEPTED = {
     ("still RUNNING", "status"): "the session's own result, and the bound on silence",
     ("still being cancelled", "status"): "the same; asked again, for it is no end",
     ("version ignored", "status"): "the lineage in the outputs",
@@ -168,8 +168,8 @@ def judge(at: Stage, name: str, column: str, *, lasting: bool) -> Cell:
             verdict = type(error).__name__ if error.next_step else "NO NEXT STEP"
             outcome.append((verdict, str(error)))
         except Wrong as error:
-            who = BELIEVED.get((name, column))
-            outcome.append(("believed" if who else "WRONG", who or str(error)))
+            who = ACCEPTED.get((name, column))
+            outcome.append(("accepted" if who else "WRONG", who or str(error)))
         except BaseException as error:
             outcome.append(("FOREIGN", repr(error)))
 
@@ -228,7 +228,7 @@ def section(judged: Sequence[Cell], seconds: float) -> list[str]:
     bad = [cell for cell in judged if not cell.is_good]
     slowest = max(judged, key=lambda cell: cell.seconds)
     told = ", ".join(f"{number} {word}" for word, number in counts.most_common())
-    believed = sorted({(cell.fault, cell.column, cell.detail) for cell in judged if cell.verdict == "believed"})
+    accepted = sorted({(cell.fault, cell.column, cell.detail) for cell in judged if cell.verdict == "accepted"})
     return [
         f"{len(judged)} judgements in {seconds:.0f} s: {told}; {len(bad)} bad.",
         f"The slowest, {slowest.fault} x {slowest.column}, took {slowest.seconds:.1f} s.",
@@ -236,9 +236,9 @@ def section(judged: Sequence[Cell], seconds: float) -> list[str]:
         "",
         *as_table(judged),
         "",
-        "Believed, because the answer itself cannot show it; who does:",
+        "Accepted, because the answer itself cannot show that it is wrong; who does:",
         "",
-        *(f"* {fault}, {column}: {who}." for fault, column, who in believed),
+        *(f"* {fault}, {column}: {who}." for fault, column, who in accepted),
     ]
 
 

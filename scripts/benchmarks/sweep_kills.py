@@ -204,7 +204,7 @@ def compared(whole: Sweep, killed: Sweep) -> tuple[list[str], bool]:
     verdict = f"**different: {'; '.join(differing[:10])}**" if differing else "**identical**"
     what = (
         f"`{' '.join(['python scripts/benchmarks/sweep_kills.py', *sys.argv[1:]])}` at {commit()}: PPO on CartPole to "
-        f"12,288 steps, {len(trials)} trials, of which {sum(each > 1 for each in steps)} went on past the first rung "
+        f"12,288 steps, {len(trials)} trials, of which {sum(each > 1 for each in steps)} continued past the first rung "
         f"and {sum(each > 2 for each in steps)} to the end; best: trial {best}. (optuna {version('optuna')}, "
         f"stable-baselines3 {version('stable-baselines3')}, torch {version('torch')}.)"
     )

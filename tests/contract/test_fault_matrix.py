@@ -44,8 +44,8 @@ FOR_EVER = {
     ("expired token", "push"): "AuthError",
     ("expired token", "download: list"): "AuthError",
     ("expired token", "live log"): "AuthError",
-    ("still RUNNING", "status"): "believed",
-    ("quota held by others", "quota"): "believed",
+    ("still RUNNING", "status"): "accepted",
+    ("quota held by others", "quota"): "accepted",
     ("other sizes", "publish: list files"): "right",
 }
 

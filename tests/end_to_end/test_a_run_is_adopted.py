@@ -85,7 +85,7 @@ def test_what_cannot_be_adopted_says_why_and_changes_nothing(bench: Bench, tmp_p
     other = elsewhere(bench, tmp_path)
     with pytest.raises(NotFound, match="no session called"):
         other.manager().adopt(SECTION, "0" * 32)
-    with pytest.raises(ConfigError, match="no run id"):
+    with pytest.raises(ConfigError, match="not a run id"):
         other.manager().adopt(SECTION, "../up")
     other.run(timesteps=2)
     with pytest.raises(ConfigError, match="another training"):

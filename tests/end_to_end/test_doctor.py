@@ -82,6 +82,12 @@ def test_without_network_and_credentials_there_is_no_problem(project: Path, tmp_
     assert found["exit"].says == "0"
 
 
+def test_credentials_that_nobody_could_check_are_not_called_well(project: Path, tmp_path: Path) -> None:
+    found = look(tmp_path, {"KAGGLE_API_TOKEN": TOKEN})
+    assert states(found, "credentials", "endpoint") == ["unknown", "caution"]
+    assert found["credentials"].says.startswith("found, not checked: Kaggle does not answer (token from ")
+
+
 def test_where_runs_go_to_another_platform_nothing_is_said_of_kaggle(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -345,7 +351,7 @@ def test_the_command_shows_every_check_and_its_json_is_documented(
 def test_what_is_not_known_is_never_called_ok() -> None:
     checks = [Check("python", "ok", "3.12"), Check("clock", "unknown", "it is not said", "compare it yourself")]
     assert worst(checks) == "unknown"
-    assert counted(checks) == "2 checks: 1 ok, 1 unknown, no caution, no problem"
+    assert counted(checks) == "2 checks: 1 ok, 1 unknown, 0 cautions, 0 problems"
     assert worst([*checks, Check("disk", "problem", "full"), Check("account", "caution", "new")]) == "problem"
 
 

@@ -87,7 +87,7 @@ def test_what_is_included_pinned_or_optional_is_no_failure_and_a_file_read_where
     toml.write_text(included.replace("packages = [", 'packages = [\n  "hypothesis==1.0",'))
     told: list[dict[str, Any]] = []
     assert last(project, on_result=told.append)["ok"]
-    [found] = [check for check in told if check["name"] == "mine: what it reads travels"]
+    [found] = [check for check in told if check["name"] == "mine: files"]
     assert found["detail"].startswith("WARNING: it reads far.csv in")
 
 

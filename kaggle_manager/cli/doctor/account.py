@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -43,7 +45,7 @@ def describe(credentials: Credentials | None) -> Check:
         return Check(
             "credentials",
             "caution",
-            "none were found: runs go to the Kaggle of this machine",
+            "none found: runs use the local Kaggle",
             f"for the real Kaggle, save a token from {_SETTINGS} as ~/.kaggle/access_token",
         )
     says = f"{credentials.kind} from {credentials.source}"
@@ -54,6 +56,15 @@ def describe(credentials: Credentials | None) -> Check:
     if credentials.caution:
         return Check("credentials", "caution", f"{says}; others on this machine can read it", credentials.caution)
     return Check("credentials", "ok", says)
+
+
+def unconfirmed(checks: Sequence[Check], check: Check) -> Check:
+    """The check of the credentials as unknown where Kaggle did not say whose they are; any other check as it is."""
+    told = any(each.name == "account" and each.state in ("ok", "problem") for each in checks)
+    if check.name != "credentials" or check.state != "ok" or told:
+        return check
+    says = f"found, not checked: Kaggle does not answer ({check.says})"
+    return replace(check, state="unknown", says=says, todo="run this again when Kaggle answers")
 
 
 def ask(credentials: Credentials | None, endpoint: str, config: RunConfig | None = None) -> list[Check]:
@@ -90,7 +101,7 @@ def _ask(credentials: Credentials | None, endpoint: str, found: list[Check], con
         ):
             date = answer.headers.get("Date", "")
     except RemoteError as error:
-        todo = "check the network; rehearse with --platform local meanwhile"
+        todo = "check the network; until then, try the run with --platform local"
         return [Check("endpoint", "caution", f"{endpoint} does not answer: {error.message}", todo)]
     except KaggleManagerError as error:
         return [problem("endpoint", error)]

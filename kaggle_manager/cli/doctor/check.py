@@ -44,10 +44,10 @@ def worst(checks: Sequence[Check]) -> State:
 
 
 def counted(checks: Sequence[Check]) -> str:
-    """`14 checks: 11 ok, 1 unknown, 2 cautions, no problem`."""
+    """`14 checks: 11 ok, 1 unknown, 2 cautions, 0 problems`."""
     number = Counter(check.state for check in checks)
     found = [f"{number['ok']} ok", f"{number['unknown']} unknown"]
-    found += [count(number[state], state) if number[state] else f"no {state}" for state in ("caution", "problem")]
+    found += [count(number[state], state) for state in ("caution", "problem")]
     return f"{count(len(checks), 'check')}: {', '.join(found)}"
 
 

@@ -42,13 +42,13 @@ def doctor(
 
     Examples:
 
-      kaggle-manager doctor
+      km doctor
 
-      kaggle-manager doctor section_7_6_rl_performance --json
+      km doctor section_7_6_rl_performance --json
 
-      kaggle-manager doctor --platform slurm
+      km doctor --platform slurm
 
-      kaggle-manager doctor --kaggle
+      km doctor --kaggle
     """
     from kaggle_manager.cli.doctor.check import counted, worst
     from kaggle_manager.cli.doctor.examine import ask_kaggle, examine, exit_code

@@ -71,7 +71,7 @@ def examine(
             "secrets": partial(secret_files.look, config, credentials),
         }
     checks = [check for name, look in looks.items() for check in guarded(name, look)]
-    return [*checks, *project]
+    return [*map(partial(account.unconfirmed, checks), checks), *project]
 
 
 def ask_kaggle(

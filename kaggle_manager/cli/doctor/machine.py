@@ -172,7 +172,7 @@ def disk(config: RunConfig) -> Check:
 
 
 def local_kaggle(config: RunConfig) -> Check:
-    """Whether the Kaggle of this machine is running."""
+    """Whether the local Kaggle is running."""
     try:
         server = find(config.local_kaggle)
     except OSError as error:

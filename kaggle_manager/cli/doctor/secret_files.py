@@ -58,10 +58,11 @@ def look(config: RunConfig, credentials: Credentials | None) -> Check:
             "move it out of the project, or name it in .gitignore",
         )
     if followed is None and is_checkout:
-        says = "which files git follows is not known: git cannot be run here; none seen in what goes to the platform"
+        says = "which files git follows is not known: git cannot be run here; none found in the files that are sent"
         return Check("secrets", "unknown", says, "install git, or see that `git status` works here")
-    where = f"{len(followed)} files git follows and" if followed is not None else "no git checkout;"
-    return Check("secrets", "ok", f"none seen in {where} {len(bundle.files)} files that go to the platform")
+    tracked = f"the {len(followed)} files of git and " if followed is not None else ""
+    outside = "" if followed is not None else " (this is not a git checkout)"
+    return Check("secrets", "ok", f"none found in {tracked}the {len(bundle.files)} files that are sent{outside}")
 
 
 def _suspicious(files: Iterable[tuple[str, bytes]], secret: bytes) -> set[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kaggle_manager.cli.common import JsonOption, print_json
-from kaggle_manager.cli.schedule.means import DEFAULT_EVERY, Means
+from kaggle_manager.cli.schedule.means import ACCEPTED_EVERY, DEFAULT_EVERY, Means
 from kaggle_manager.cli.selection import Training, as_command
 from kaggle_manager.errors import ConfigError
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @as_command
 def schedule(
     means: Annotated[Means, typer.Argument(help="Who calls `tick`.")],
-    every: Annotated[str, typer.Option(help="Time between ticks: 5m to 30m, 1h to 24h.")] = DEFAULT_EVERY,
+    every: Annotated[str, typer.Option(help=f"Time between ticks: {ACCEPTED_EVERY}.")] = DEFAULT_EVERY,
     write: Annotated[bool, typer.Option("--write", help="Write it; without this it is only shown.")] = False,
     take_out: Annotated[bool, typer.Option("--remove", help="Remove what --write wrote.")] = False,
     package: Annotated[
@@ -41,13 +41,13 @@ def schedule(
 
     Examples:
 
-      kaggle-manager schedule section_7_6_rl_performance cron
+      km schedule section_7_6_rl_performance cron
 
-      kaggle-manager schedule section_7_6_rl_performance systemd --every 30m --write
+      km schedule section_7_6_rl_performance systemd --every 30m --write
 
-      kaggle-manager schedule section_7_6_rl_performance github --package git+https://HOST/OWNER/REPOSITORY@TAG --write
+      km schedule section_7_6_rl_performance github --package git+https://HOST/OWNER/REPOSITORY@TAG --write
 
-      kaggle-manager schedule section_7_6_rl_performance cron --remove
+      km schedule section_7_6_rl_performance cron --remove
     """
     from kaggle_manager.cli.schedule.entry import install, remove
     from kaggle_manager.cli.schedule.job import tick_job
@@ -101,7 +101,8 @@ def schedule(
         print(f"\n{entry.words}\nOnce the target is reached a tick does nothing and ends with 0.")
         if not existing and means is not Means.GITHUB:
             print(
-                "There is no run yet: the first tick begins it. Write this again when it runs: then no tick begins one."
+                "There is no run yet: the first tick starts it. Once the run has started, run this command again so "
+                "that ticks only continue it."
             )
     if run_next and (changed or not take_out):
         print("\nThen run:" if write or take_out else "\nAfter --write, run:")

@@ -38,6 +38,6 @@ def entry(job: TickJob) -> Entry:
         crontab_line=f"{','.join(map(str, job.slots.minutes))} {hours} * * * {command}",
         words=f"""\
 Cron runs one tick every {job.every}, also when you are logged out and again after a restart of the machine; while the
-machine sleeps nothing runs, and the next tick after it wakes goes on. What a tick says is added to
-{job.log}. The line ends with its name, by which it is found again.""",
+machine sleeps nothing runs, and the next tick after it wakes continues. What a tick prints is added to
+{job.log}. `--remove` finds the line by the name at its end.""",
     )

@@ -35,7 +35,7 @@ def entry(job: TickJob) -> Entry:
     """
     if job.workdir or job.local_asked:
         raise _refused(
-            "A runner of GitHub has neither the folders nor the Kaggle of this machine.",
+            "A runner of GitHub has neither the folders nor the local Kaggle.",
             "leave out --workdir and --platform local",
         )
     root = next((folder for folder in (job.project, *job.project.parents) if (folder / ".git").exists()), job.project)

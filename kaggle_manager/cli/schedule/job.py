@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from kaggle_manager.cli.schedule.means import DEFAULT_EVERY
+from kaggle_manager.cli.schedule.means import ACCEPTED_EVERY, DEFAULT_EVERY, HOURS, MINUTES
 from kaggle_manager.config import KAGGLES, RunConfig, seconds_of
 from kaggle_manager.errors import ConfigError, retryable_exit_codes
 from kaggle_manager.platforms.kaggle.credentials import find_credentials
@@ -23,9 +23,6 @@ from kaggle_manager.platforms.kaggle.credentials import find_credentials
 # Exit codes of a tick after which the next tick is the right answer: quota, platform trouble, target not reached yet,
 # another command at work on the run.
 PATIENT_CODES = retryable_exit_codes()
-# The same minute of every hour or the same times of every day: what cron, systemd and GitHub can all say.
-MINUTES = (5, 6, 10, 12, 15, 20, 30)
-HOURS = (1, 2, 3, 4, 6, 8, 12, 24)
 # Variables of this shell that cannot be written out as flags, or that hold what belongs in no file of ours.
 UNSEEN_VARIABLES = ("KM_NOTIFY", "KM_NOTIFY_ON", "KM_NOTIFY_HOOK", "KM_KEEP_GB")
 
@@ -48,8 +45,8 @@ class TickJob:
         name: `label` and a digest of the training tree, so that two runs of one machine do not share a schedule.
         arguments: of the `tick` command, section first, without `--platform`, `--workdir` and `--existing`.
         platform: `kaggle` or `local`: what `auto` chose when the schedule was made, so that credentials which vanish
-            are an error then, not a quiet change to the Kaggle of this machine.
-        local_asked: whether the Kaggle of this machine was asked for by name.
+            are an error then, not a quiet change to the local Kaggle.
+        local_asked: whether the local Kaggle was asked for by name.
         workdir: as given; None for the project itself.
         state: folder of the journal and of the log.
         trees: the training tree, and those of the seeds of a campaign as one pattern.
@@ -183,8 +180,7 @@ def _distance(every: str) -> int:
         seconds = 0.0
     if seconds not in accepted:
         raise ConfigError(
-            f"--every {every} cannot be kept by every scheduler; accepted: "
-            f"{', '.join(f'{minutes}m' for minutes in MINUTES)}, {', '.join(f'{hours}h' for hours in HOURS)}.",
+            f"--every {every} cannot be kept by every scheduler; accepted: {ACCEPTED_EVERY}.",
             safe="nothing was written",
             next_step=f"give another --every, or leave it out for {DEFAULT_EVERY}",
         )
@@ -197,7 +193,7 @@ def _platform(config: RunConfig, environ: Mapping[str, str]) -> tuple[str, tuple
     if not find_credentials(environ):
         where = "kaggle" if config.platform == "kaggle" else "local"
         missing = "no Kaggle credentials were found"
-        means = "ticks will end with exit code 4" if where == "kaggle" else "ticks will use the Kaggle of this machine"
+        means = "ticks will end with exit code 4" if where == "kaggle" else "ticks will use the local Kaggle"
         return where, (f"{missing}: {means}",)
     unattended = {name: value for name, value in environ.items() if not name.startswith("KAGGLE_")}
     if find_credentials(unattended):

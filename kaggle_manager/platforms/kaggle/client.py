@@ -109,7 +109,7 @@ class KaggleClient(ApiConnection, Platform):
         return LIMITS
 
     def page(self, owner: str, slug: str) -> str:
-        """The page of a kernel; the Kaggle of this machine has none."""
+        """The page of a kernel; the local Kaggle has none."""
         return "" if self.transport.is_loopback else page_of(f"{owner}/{slug}")
 
     def publish_inputs(

@@ -154,8 +154,8 @@ def check_environment(
         NO_PAST: lambda: _check_past(env, environments_of(scenario)),
         ENDS: lambda: _check_episode(env, effort, played, masked),
         **_monitored(scenario, effort, made),
-        f"{scenario.algorithm} takes the environment": lambda: _check_algorithm(scenario, made),
-        "what it reads travels": _check_read,
+        f"{scenario.algorithm} accepts the environment": lambda: _check_algorithm(scenario, made),
+        FILES: _check_read,
     }
     for name, look in looks.items():
         try:
@@ -189,12 +189,13 @@ def _check_read() -> tuple[bool, str]:
         return False, imported
     # Whether it needs a file only its code knows: it may be read where it is there, and done without elsewhere.
     read = try_out.left_behind()
-    return True, f"WARNING: {read}" if read else "no file of the project that stays behind"
+    return True, f"WARNING: {read}" if read else "every project file it reads is sent with the session"
 
 
 STEPS, ENDS = OF_EPISODES = ("resets and steps", "an episode ends")
 """Checks whose figures are others where episodes are."""
 SB3_CHECK = "Stable-Baselines3's check_env"
+FILES = "files"
 
 
 def told(error: Exception, key: str = "") -> str:
@@ -317,7 +318,7 @@ def _takes_masks(scenario: ScenarioConfig) -> bool:
         return False
 
 
-NO_PAST = "an episode does not depend on those before it"
+NO_PAST = "episodes are independent of each other"
 
 
 def _check_past(env: gym.Env[Any, Any], made: Environments) -> tuple[bool, str]:
@@ -325,7 +326,7 @@ def _check_past(env: gym.Env[Any, Any], made: Environments) -> tuple[bool, str]:
         return True, f"WARNING: {said}"
     if env_statistics.depends_on_the_past(env, lambda: made.wrapped(made.factory()), SEED):
         return True, f"WARNING: with the same seed and actions it is another one later. {env_statistics.BIASED}"
-    return True, "by what was tried"
+    return True, "in the episodes tried"
 
 
 def _not_in(space: gym.Space[Any], value: Any, key: str = "") -> str:

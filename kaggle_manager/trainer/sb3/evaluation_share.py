@@ -28,6 +28,7 @@ MOST, ADVISED = 0.1, 0.05
 """Of the time, what evaluations are to stay below, and what is advised: another measurement finds twice as much."""
 FEWEST = 5
 """Evaluations of a whole training that an advice leaves."""
+NO_LIMIT = "the environment declares no episode limit"
 OPEN_EPISODE = 3_000
 """Steps assumed for an episode without a time limit that did not end while it was measured: a trained policy plays a
 game of Atari for about that long, which an untrained one may lose at once."""
@@ -47,7 +48,8 @@ class EvaluationShare:
         asked: timesteps between two, as the section or the trainer has it.
         rollout: timesteps between two moments at which there may be one.
         total: timesteps of the training.
-        bound: what is known of `evaluation_s`, in words.
+        bound: what is known of `evaluation_s`: `at most`, `at least` or `about`.
+        why: the same in words; "" for `at most`.
     """
 
     step_s: float
@@ -56,6 +58,7 @@ class EvaluationShare:
     rollout: int
     total: int
     bound: str = "at most"
+    why: str = ""
 
     @property
     def every(self) -> int:
@@ -140,20 +143,20 @@ def _played(
             raise _Enough
         starts.append(now)
 
-    longest, bound = limit or 0, "at most"
+    longest, bound, why = limit or 0, "at most", ""
     try:
         Evaluator(played_in, "none", SEED, played, scenario.evaluation.deterministic)(model, watched)
     except _Enough:
         if limit is None:
-            longest, bound = OPEN_EPISODE, f"if an episode, which has no registered limit, takes {OPEN_EPISODE:,} steps"
+            longest, bound, why = OPEN_EPISODE, "about", f"if an episode takes {OPEN_EPISODE:,} steps, for {NO_LIMIT}"
     else:
         if limit is None:
-            bound = "at least, for its episodes have no registered limit"
+            bound, why = "at least", f"at least, because {NO_LIMIT}"
     step_s = (time.perf_counter() - starts[0]) / len(starts) * episodes / played
     longest = max(longest, len(starts))
     evaluation_s = made_s * episodes + longest * step_s
     asked, rollout = _every(scenario, longest * episodes), algorithms.rollout_steps(model)
-    return EvaluationShare(training.step_s, evaluation_s, asked, rollout, scenario.timesteps, bound)
+    return EvaluationShare(training.step_s, evaluation_s, asked, rollout, scenario.timesteps, bound, why)
 
 
 class _Enough(Exception):

@@ -379,14 +379,15 @@ def _evaluations(measure: Callable[[], evaluation_share.EvaluationShare | None])
     if seen is None:
         return CheckResult(what, True, "not known: no update came within seconds")
     said = (
-        f"{seen.evaluation_s:.2g} s each {seen.bound}, beside {seen.every * seen.step_s:.2g} s of training for "
-        f"{seen.every:,} timesteps: {seen.share:.0%} of the time of one processor"
+        f"each takes {seen.bound} {seen.evaluation_s:.2g} s per {seen.every * seen.step_s:.2g} s of training "
+        f"({seen.every:,} timesteps): {seen.share:.0%} of the time of one processor"
+        f"{f'; {seen.why}' if seen.why else ''}"
     )
     line = f"every = {seen.advised:_}" if seen.advised else ""
     if seen.is_too_much:
         said = f"WARNING: {said}; `{line}` under `evaluation` in section.toml makes it less than a tenth"
     elif seen.share >= evaluation_share.MOST:
-        said += f"; seldomer there would be fewer than {evaluation_share.FEWEST}: fewer `episodes` make it less"
+        said += f"; evaluating less often would leave fewer than {evaluation_share.FEWEST}; use fewer `episodes`"
     return CheckResult(what, True, said, line)
 
 

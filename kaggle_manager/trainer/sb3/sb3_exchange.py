@@ -41,6 +41,7 @@ from kaggle_manager.errors import (
     CheckpointCorrupt,
     CheckpointIncompatible,
     CheckpointNotFound,
+    ConfigError,
     KaggleManagerError,
     LineageMismatch,
     UnsafePickle,
@@ -134,6 +135,7 @@ def import_sb3(
 
     Raises:
         LineageMismatch: the tree holds checkpoints already.
+        ConfigError: there is no such file.
         CheckpointCorrupt: a file cannot be read.
         UnsafePickle: a file holds something else as well; nothing of it was executed.
         CheckpointIncompatible: the files do not fit the training, or one is missing that the policy is nothing without.
@@ -146,6 +148,9 @@ def import_sb3(
             safe="it was not touched.",
             next_step="give another --workdir; or the same command with --replace, which archives that tree",
         )
+    for given in filter(None, (model_zip, replay_buffer, vecnormalize)):
+        if not given.is_file():
+            raise ConfigError(f"There is no file {given}.", safe=_UNTOUCHED, next_step="correct the name")
     data = _plain_data(model_zip)
     buffer = None if replay_buffer is None else open_buffer(replay_buffer)
     statistics = None if vecnormalize is None else open_statistics(vecnormalize)

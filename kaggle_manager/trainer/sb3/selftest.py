@@ -10,6 +10,7 @@ differs is named.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import multiprocessing
@@ -268,6 +269,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _case(text: str) -> str:
+    if text not in (*CASES, "all"):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a case: give an algorithm ({', '.join(ALGORITHMS)}), ALGORITHM-OPTION, or all"
+        )
+    return text
+
+
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="python -m kaggle_manager.trainer.sb3.selftest",
@@ -276,7 +285,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--algo",
         nargs="+",
-        choices=[*CASES, "all"],
+        type=_case,
         default=list(SHIPPED),
         metavar="CASE",
         help=f"an algorithm ({', '.join(ALGORITHMS)}), with an option that it has as ALGORITHM-OPTION "

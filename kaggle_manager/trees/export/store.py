@@ -64,7 +64,11 @@ def open_store(address: str) -> Store:
         ConfigError: the address cannot be used, holds credentials, or its store's package is not installed.
     """
     if not address.strip():
-        raise ConfigError("The address is empty.", next_step="name a folder or a URL such as s3://bucket/run")
+        raise ConfigError(
+            "The address is empty.",
+            safe="nothing was sent or changed",
+            next_step="name a folder or a URL such as s3://bucket/run",
+        )
     if "://" not in address:
         return FolderStore(Path(address))
     try:
@@ -83,8 +87,9 @@ def open_store(address: str) -> Store:
     if scheme not in PACKAGES:
         known = ", ".join(f"{name}://" for name in PACKAGES)
         raise ConfigError(
-            f"{scheme}:// is no store this project exports to; accepted: {known}, file:// and folders.",
-            next_step="name one of these",
+            f"{scheme}:// addresses are not supported; use a folder, file://, {known}.",
+            safe="nothing was sent or changed",
+            next_step="give one of these",
         )
     if not parts.netloc:
         raise ConfigError(f"{address} names no bucket.", next_step=f"write {scheme}://bucket/folder")

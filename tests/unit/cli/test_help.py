@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from make_cli_reference import Command, commands
+from make_cli_reference import Command, commands, name_of, passed_on
 from typer.testing import CliRunner
 
 from kaggle_manager import __version__, cli
@@ -50,6 +50,25 @@ def test_examples_can_be_copied_from_the_help(command: Command) -> None:
         assert not re.search(r"[<>…]|\.\.\.", example), f"{example}: a shell takes that for something else"
 
 
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_values_and_arguments_have_the_names_of_the_reference(command: Command) -> None:
+    shown = asked(*command.name.split(), "--help", columns=200).stdout
+    usage = shown.partition("\n")[0]
+    assert "{" not in usage
+    assert not re.search(r"^  -.*<(str|int|float|path|int range|float range|list)", shown, re.MULTILINE)
+    for argument in command.arguments:
+        assert name_of(argument) in usage
+
+
+def test_the_help_shows_the_options_that_the_self_test_is_passed() -> None:
+    (command,) = [each for each in COMMANDS if each.name == "selftest exactness"]
+    shown = asked("selftest", "exactness", "--help").stdout
+    for action in passed_on(command):
+        assert f"  {action.option_strings[0]} " in shown
+        default = action.default if isinstance(action.default, list) else [action.default]
+        assert f"[default: {' '.join(map(str, default))}]" in shown
+
+
 def test_h_and_version_and_nothing_at_all() -> None:
     assert asked("-h").stdout == asked("--help").stdout == asked().stdout
     assert asked("run", "-h").stdout == asked("run", "--help").stdout
@@ -70,6 +89,10 @@ def test_h_and_version_and_nothing_at_all() -> None:
         ("status --watch", "requires an argument"),
         ("run no_such_section", "There is no section"),
         ("run --seeds 3 --seed 1", "exclude each other"),
+        ("run --max-sessions 3", "needs --seeds"),
+        ("init x --resumable", "needs --script"),
+        ("checkpoints prune --kind foo", "is not a kind of copy"),
+        ("report section_7_6_rl_performance --lang de", "invalid choice: 'de'"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_style(line: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,8 +21,8 @@ from typer.testing import CliRunner
 from kaggle_manager.cli.commands import app
 from kaggle_manager.cli.schedule.command import entry_for
 from kaggle_manager.cli.schedule.entry import install, remove
-from kaggle_manager.cli.schedule.job import HOURS, MINUTES, TickJob, spread, tick_job
-from kaggle_manager.cli.schedule.means import Means
+from kaggle_manager.cli.schedule.job import TickJob, spread, tick_job
+from kaggle_manager.cli.schedule.means import HOURS, MINUTES, Means
 from kaggle_manager.config import build_config
 from kaggle_manager.errors import ConfigError, StorageError
 from kaggle_manager.platforms.kaggle.network_settings import NETWORK_VARIABLES

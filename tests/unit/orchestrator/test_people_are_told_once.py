@@ -145,7 +145,7 @@ def test_a_disk_that_is_full_for_the_journal_too_is_told_once(world: World, monk
         for _ in range(3):
             error = StorageError("No space left on device. " + "x" * 5000)
             world.ends_with(error)
-            assert "could not be noted" in error.message
+            assert "could not be saved in the journal" in error.message
             assert "full" in error.message
     assert len(world.sent) == 1
     world.ends_with(StorageError("No space left on device. " + "x" * 5000), times=2)
@@ -165,7 +165,7 @@ def test_an_error_that_cannot_be_noted_is_told_and_raised_all_the_same(
     for _ in range(3):
         error = AuthError("The token ended.")
         with (
-            pytest.raises(AuthError, match="could not be noted: no entry"),
+            pytest.raises(AuthError, match="could not be saved in the journal: no entry"),
             boundary.command(world.config, world.notifier, lambda: 0.0),
         ):
             raise error

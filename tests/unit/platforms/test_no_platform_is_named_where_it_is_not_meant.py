@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[3] / "kaggle_manager"
 OF_KAGGLE = ("platforms/kaggle/", "local_kaggle/")
 # The program's own name, its class and its state folder are called what they are called.
 OWN = re.compile(r"kaggle[ _-]?manager", re.IGNORECASE)
-# Where Kaggle is meant: who chooses it, the Kaggle of this machine, and what a session has of Kaggle's image and data.
+# Where Kaggle is meant: who chooses it, the local Kaggle, and what a session has of Kaggle's image and data.
 MEANT = {
     "cli/clean.py": "platforms that no section says anything of",
     "cli/commands.py": "the command `local-kaggle`",
@@ -21,15 +21,15 @@ MEANT = {
     "cli/doctor/assumptions.py": "`doctor --kaggle`",
     "cli/doctor/command.py": "`doctor --kaggle`",
     "cli/doctor/examine.py": "what is looked at where runs go to Kaggle",
-    "cli/doctor/machine.py": "its official client, its machines, and the Kaggle of this machine",
+    "cli/doctor/machine.py": "its official client, its machines, and the local Kaggle",
     "cli/doctor/secret_files.py": "the name of a file with a key",
     "cli/local_kaggle.py": "the command `local-kaggle`",
     "cli/schedule/github.py": "its token, as a secret of a repository",
     "cli/schedule/job.py": "its credentials, which a scheduler does not see",
     "config.py": "the values of `--platform`",
     "integrations/service_errors.py": "the names of its keys, which are never sent",
-    "orchestrator/wheels.py": "the Kaggle of this machine",
-    "sections/inputs.py": "the folder of inputs of the Kaggle of this machine",
+    "orchestrator/wheels.py": "the local Kaggle",
+    "sections/inputs.py": "the folder of inputs of the local Kaggle",
     "sessions/bundle.py": "the name of a file with a key, which never travels",
     "sessions/connection.py": "where platforms are chosen",
     "sessions/missing.py": "a path of its sessions, in what a session has said",

@@ -57,6 +57,18 @@ def test_pyproject_names_another_folder_for_the_sections(tmp_path: Path) -> None
             find_project(tmp_path)
 
 
+def test_sections_that_are_no_text_are_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("[tool.kaggle-manager]\nsections = 3\n")
+    with pytest.raises(ConfigError, match="`sections` must be a folder name in quotes"):
+        find_project(tmp_path)
+
+
+def test_a_policy_that_the_algorithm_does_not_have_writes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"'CnnnPolicy'.* did you mean CnnPolicy"):
+        new_section("my_robot", tmp_path, policy="CnnnPolicy")
+    assert not any(tmp_path.iterdir())
+
+
 def test_what_is_wrong_above_a_project_does_not_touch_it(mine: NewSection, tmp_path: Path) -> None:
     inner = tmp_path / "inner"
     new_section("deeper", inner)

@@ -13,6 +13,7 @@ from kaggle_manager.system.arguments import ArgumentParser
     [
         (["--no"], "Unrecognized arguments: --no."),
         (["--kills", "x"], "Argument --kills: invalid int value: 'x'."),
+        (["--kill", "3"], "Unrecognized arguments: --kill 3."),
     ],
 )
 def test_an_invalid_option_is_reported_without_the_usage(

@@ -59,7 +59,7 @@ class Strange(gym.Env[np.ndarray, int]):
         ("nan", "PPO", "resets and steps", "a reward is nan"),
         ("step", "PPO", "Stable-Baselines3's check_env", "KeyError: 'joint'"),
         ("endless", "PPO", "an episode ends", "TimeLimit"),
-        ("", "SAC", "SAC takes the environment", "SAC takes no Discrete actions"),
+        ("", "SAC", "SAC accepts the environment", "SAC takes no Discrete actions"),
     ],
 )
 def test_what_is_wrong_with_an_environment_is_found_without_training(

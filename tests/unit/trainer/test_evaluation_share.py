@@ -161,8 +161,8 @@ def test_an_episode_that_was_not_over_and_has_no_time_limit_is_taken_for_thousan
 
     endless, short = played(Endless), played(Short)
     assert endless.asked == 4 * 10 * evaluation_share.OPEN_EPISODE
-    assert endless.bound == "if an episode, which has no registered limit, takes 3,000 steps"
-    assert short.bound == "at least, for its episodes have no registered limit"
+    assert endless.why == "if an episode takes 3,000 steps, for the environment declares no episode limit"
+    assert short.why == "at least, because the environment declares no episode limit"
     assert short.asked == 1000
     assert "s each at most, beside" in preflight.check_evaluations(scenario()).detail
 

@@ -17,7 +17,7 @@ def test_figures_of_the_quick_variant_are_called_that(tmp_path: Path, monkeypatc
     def found(name: str) -> Any:
         return lambda *_, **__: CheckResult(name, True, "figures")
 
-    names = ("an episode ends", "what it reads travels")
+    names = ("an episode ends", "files")
     of_environment = [CheckResult(name, True, "x") for name in names]
     section = new_section("mine", tmp_path).section  # its quick episodes are shorter
     monkeypatch.setattr(preflight, "check_environment", lambda *_: iter(of_environment))

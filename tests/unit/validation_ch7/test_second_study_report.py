@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,16 @@ from study_data import episode, keep_invented, small_declaration
 from kaggle_manager.checkpoints.sealed_json import seal
 from kaggle_manager.errors import ConfigError, NotFound, OutputDamaged
 from validation_ch7.section_7_6_rl_performance.second_study.judging.comparison import compare, summarise
+from validation_ch7.section_7_6_rl_performance.second_study.judging.crossed_bootstrap import Estimate
 from validation_ch7.section_7_6_rl_performance.second_study.judging.declaration import Declaration, read_declaration
+from validation_ch7.section_7_6_rl_performance.second_study.judging.verdicts import Verdict
 from validation_ch7.section_7_6_rl_performance.second_study.kept.store import Kept, Place, Played
 from validation_ch7.section_7_6_rl_performance.second_study.kept.study import carry_out
 from validation_ch7.section_7_6_rl_performance.second_study.report import latex, provenance, tables, writing
 from validation_ch7.section_7_6_rl_performance.second_study.report.__main__ import main
 from validation_ch7.section_7_6_rl_performance.second_study.report.around import gather_around
 from validation_ch7.section_7_6_rl_performance.second_study.report.results import gather
+from validation_ch7.section_7_6_rl_performance.second_study.report.wording import LANGUAGES
 from validation_ch7.section_7_6_rl_performance.second_study.report.writing import check_report, write_report
 
 PLACE = Place("synthetic", "demand x1.2", "main", 101)
@@ -126,7 +130,7 @@ def test_every_sentence_of_result_is_chosen_by_the_data(
         text = text_of(kept, declaration, language)
         (line,) = [
             line
-            for line in text.splitlines()
+            for line in text.split(r"\subsection{Conclusion}")[0].splitlines()
             if line.startswith(("Contre le plan à temps fixe", "Against the shipped"))
         ]
         assert wanted in line
@@ -135,6 +139,50 @@ def test_every_sentence_of_result_is_chosen_by_the_data(
     assert ("sur chacune des 3" in conclusion) == (delay_s == 20.0)
     assert ("ne l'emporte, au sens du critère déclaré, sur aucune" in conclusion) == (delay_s != 20.0)
     assert "Il ne bloque le carrefour dans aucun" in conclusion
+    said_of_all = {
+        20.0: "sur chacune des 3~références. Il ne bloque",
+        29.3: "contre le plan à temps fixe fourni, équivalent.",
+        40.0: "son retard est moins bon",
+    }
+    assert said_of_all[delay_s] in conclusion.replace("\n", " ")
+
+
+def test_each_verdict_has_its_words_and_an_interval_within_the_margin_is_said(
+    tmp_path: Path, declaration: Declaration
+) -> None:
+    kept = keep_invented(tmp_path / "kept", declaration, {}, {})
+    (result, *others) = gather(kept, declaration)
+    around = gather_around(kept, declaration, [result, *others])
+    described = provenance.describe(kept, declaration, [result, *others])
+    gaps: dict[Verdict, Estimate] = {
+        "better": Estimate(-5.0, 0.3, 9), "lower": Estimate(-0.5, 0.1, 9), "equivalent": Estimate(0.1, 0.1, 9),
+        "not established": Estimate(-2.0, 3.0, 9), "higher": Estimate(1.2, 0.3, 9), "worse": Estimate(9.0, 0.5, 9),
+    }  # fmt: skip
+    names = ["fixed_time", "sotl", "actuated", "longest_queue", "max_pressure", "advanced_max_pressure"]
+    first = result.comparisons[0]
+    comparisons = [
+        replace(first, other=name, verdict=verdict, delay=gap, wins=False)
+        for name, (verdict, gap) in zip(names, gaps.items(), strict=True)
+    ]
+    said = {
+        "en": (
+            "not established, and the interval lies within the margin",
+            "Compared with the shipped fixed-time plan, its delay is better; with SOTL, lower, without",
+            "Against the shipped fixed-time plan the criterion is not met, though the delay is better",
+        ),
+        "fr": (
+            "sans qu'il soit établi que l'écart dépasse la marge ; l'intervalle est tout entier dans la marge",
+            "Contre le plan à temps fixe fourni, son retard est meilleur ; contre SOTL, plus bas, sans que la marge",
+            "Contre le plan à temps fixe fourni, le critère n'est pas rempli bien que le retard soit meilleur",
+        ),
+    }
+    for language in LANGUAGES:
+        summaries = {**result.summaries, **dict.fromkeys(names, result.summaries["fixed_time"])}
+        told = replace(result, comparisons=comparisons, summaries=summaries)
+        text = latex.section([told, *others], around, language, described).replace("\n", " ")
+        for sentence in said[language]:
+            assert sentence in text
+        assert text.count(said[language][0]) == 1, "that of the higher one reaches beyond the margin"
 
 
 def test_the_declared_study_can_be_told_in_both_languages(tmp_path: Path) -> None:
@@ -193,16 +241,25 @@ def test_what_saving_is_worth_is_told_by_what_came_of_each_way(tmp_path: Path, d
     assert "dans 0~entraînement sur 1" in text_of(kept, declaration, "fr")
 
 
-def test_goodput_is_told_of_the_trainings_that_went_over_sessions_alone(
+def test_a_training_over_sessions_is_told_with_its_kills_and_whether_its_bits_are_the_judged_ones(
     tmp_path: Path, declaration: Declaration
 ) -> None:
     kept = keep_invented(tmp_path / "kept", declaration, {}, {})
-    assert gather_around(kept, declaration, gather(kept, declaration)).costs[0].goodput is None
-    body = kept.training("synthetic", "main", 101) or {}
-    kept.keep_training("synthetic", "main", 101, {**body, "session_seconds": 400.0}, b"no policy")
-    around = gather_around(kept, declaration, gather(kept, declaration))
-    assert around.costs[0].goodput == pytest.approx(300 / 400)
-    assert r"& $75$\,\% &" in text_of(kept, declaration, "fr")
+    judged = (kept.training("synthetic", "main", 101) or {})["policy_sha256"]
+    body = {
+        "seed": 101, "sessions": 4, "session_limit_s": 300.0, "kills": {"trainer": 1, "machine": 1, "manager": 2},
+        "session_ends": [20_000], "session_seconds": 400.0, "training_seconds": 300.0,
+        "policy_sha256": judged, "uninterrupted_policy_sha256": judged,
+    }  # fmt: skip
+    assert "was carried out once more" not in text_of(kept, declaration, "en")
+    kept.keep_sessions("synthetic", body)
+    (told,) = gather_around(kept, declaration, gather(kept, declaration)).over_sessions
+    assert (told.goodput, told.equal) == (0.75, True)
+    assert "killed were the trainer once, the machine once, the manager 2 times" in text_of(kept, declaration, "en")
+    assert "Sa politique est, bit à bit, celle de" in text_of(kept, declaration, "fr")
+    for name in ("policy_sha256", "uninterrupted_policy_sha256"):
+        kept.keep_sessions("synthetic", {**body, name: "another"})
+        assert r"\emph{not} that of the training without a session" in text_of(kept, declaration, "en")
 
 
 def test_both_languages_have_one_provenance_which_changes_with_any_kept_file(

@@ -6,13 +6,13 @@ something.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from kaggle_manager.errors import ConfigError, KaggleManagerError
 from kaggle_manager.sections.model import load_section
+from kaggle_manager.system.arguments import ArgumentParser
 from validation_ch7.section_7_6_rl_performance.report import SECTION_FILE, check_report, write_report
 from validation_ch7.section_7_6_rl_performance.second_study.kept.store import FOLDER as KEPT
 from validation_ch7.section_7_6_rl_performance.second_study.report.__main__ import main as of_second_study
@@ -59,8 +59,8 @@ def _is_of_second_study(scenario: str) -> bool:
     return load_section(SECTION_FILE).agent(scenario).environment.endswith(":SignalEnv")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m validation_ch7.section_7_6_rl_performance.report")
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="python -m validation_ch7.section_7_6_rl_performance.report")
     parser.add_argument("--scenario", nargs="+", default=[], help="default: the section's default scenario")
     parser.add_argument("--workdir", type=Path, help="folder the run wrote below; default: the project")
     parser.add_argument("--lang", choices=("fr", "en"), default="fr", help="language; default: fr")

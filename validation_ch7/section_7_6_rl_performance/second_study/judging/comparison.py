@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 import numpy as np
 
@@ -45,6 +46,7 @@ class Summary:
         gridlock_interval: of that share.
         trainings_gridlocked: trainings with at least one gridlocked episode.
         onsets_s: when the gridlocks began, after the beginning, in order.
+        demand: vehicles due in an episode, their mean.
         stops: a trip.
         switches_h: changes of green an hour.
         longest_red_s: the longest that vehicles stood without green, in any episode without gridlock.
@@ -64,6 +66,7 @@ class Summary:
     gridlock_interval: Interval
     trainings_gridlocked: int
     onsets_s: tuple[float, ...]
+    demand: float
     stops: float
     switches_h: float
     longest_red_s: float
@@ -99,6 +102,22 @@ class Comparison:
     cliffs_delta: float
     improvement: Estimate
 
+    @property
+    def same_of_all(self) -> bool:
+        """Whether the verdict over all episodes would be the same."""
+        return self.verdict_of_all == self.verdict
+
+    @property
+    def same_by_training(self) -> bool:
+        """Whether that of the trainings' paired differences would."""
+        return self.verdict_by_training == self.verdict
+
+
+def allowed_gridlocks(judgement: Judgement, episodes: int) -> int:
+    """How many of the agent's `episodes` may be gridlocked where none of a baseline's is; -1 where 0 are too many."""
+    rates = (newcombe((count, episodes), (0, episodes), judgement.confidence) for count in range(episodes))
+    return sum(1 for _ in takewhile(lambda rate: rate[1] < judgement.gridlock_margin, rates)) - 1
+
 
 def summarise(controller: str, trainings: Trainings, judgement: Judgement) -> Summary:
     """What the tables say of a controller."""
@@ -120,6 +139,7 @@ def summarise(controller: str, trainings: Trainings, judgement: Judgement) -> Su
         gridlock_interval=wilson(len(onsets), len(every), judgement.confidence),
         trainings_gridlocked=sum(any(each.gridlock_onset_s is not None for each in found) for found in trainings),
         onsets_s=tuple(onsets),
+        demand=_mean([episode.demand for episode in every]),
         stops=_mean([episode.mean_stops for episode in every]),
         switches_h=_mean([episode.switches_h for episode in every]),
         longest_red_s=max((float(episode.longest_red_s) for episode in clear), default=float("nan")),

@@ -18,11 +18,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from validation_ch7.section_7_6_rl_performance.second_study.judging.crossed_bootstrap import Estimate
 
 Verdict = Literal["better", "lower", "equivalent", "not established", "higher", "worse"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 _CLAIMS: dict[Verdict, Callable[[Estimate, float], float]] = {
     "better": lambda gap, margin: gap.p_below(-margin),

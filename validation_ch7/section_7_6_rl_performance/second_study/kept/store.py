@@ -5,6 +5,7 @@ results/
   episodes/<site>/<condition>/<controller>.json     every episode of a baseline, or of one training (`main_101`)
   trainings/<site>/<agent>_<seed>.json              what one training was: identity, code, curves, sessions, costs
   policies/<site>/<agent>_<seed>.zip                the judged model's networks, without optimizer and replay
+  sessions/<site>.json                              a declared training again, through the manager over sessions
   shares/<site>.json                                where the time of a training went, as it was measured once
   ablation/<way>_<seed>.json                        what came of a training of the checkpoint system's ablation
   report/                                           what was made of it: see `report/writing.py`
@@ -162,6 +163,18 @@ class Kept:
         """Keep what came of one."""
         self._write(Path("ablation", f"{way}_{seed}.json"), seal(body, schema=SCHEMA))
 
+    def sessions(self, site: str) -> dict[str, Any] | None:
+        """What came of a declared training of a site over sessions that were killed; None where there was none.
+
+        Raises:
+            OutputDamaged: it was changed after it was written.
+        """
+        return self._read(Path("sessions", f"{site}.json"))
+
+    def keep_sessions(self, site: str, body: Mapping[str, Any]) -> None:
+        """Keep it."""
+        self._write(Path("sessions", f"{site}.json"), seal(body, schema=SCHEMA))
+
     def shares(self, site: str) -> dict[str, Any] | None:
         """Where the time of a training at a site went; None where that was not measured.
 
@@ -176,7 +189,7 @@ class Kept:
 
     def digests(self) -> dict[str, str]:
         """SHA-256 of every kept file, by its name below the folder."""
-        kinds = ("episodes", "trainings", "policies", "shares", "ablation")
+        kinds = ("episodes", "trainings", "policies", "sessions", "shares", "ablation")
         files = (file for kind in kinds for file in (self.folder / kind).rglob("*"))
         return {file.relative_to(self.folder).as_posix(): _sha256(file) for file in sorted(files) if file.is_file()}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,71 @@ def keep_training(
             "The declaration of the second study is a draft: nothing is kept by it.",
             next_step='set its status to "declared" in a commit of its own first.',
         )
+    run = _finished(declaration, site, agent, seed, base, journal)
+    model = _judged_policy(declaration, run)
+    kept.keep_training(site, agent, seed, {**_record(run, code_sha256), "declaration": declaration.sha256}, model)
+    found = kept.training(site, agent, seed)
+    assert found is not None
+    return found
+
+
+def keep_over_sessions(
+    kept: Kept,
+    declaration: Declaration,
+    site: str,
+    *,
+    over: Path,
+    alone: Path,
+    journal: Path,
+    kills: Mapping[str, int],
+    session_limit_s: float,
+) -> None:
+    """Keep what came of the main agent's first training at a site through the manager, beside that without a session.
+
+    The judged training and its policy stay as they are.
+
+    Args:
+        over, alone: where it was trained over sessions, and where without any.
+        kills: what was killed, and how often.
+
+    Raises:
+        NotFound: one of them is not there, or has not reached its target.
+    """
+    seed = declaration.agents["main"].training_seeds[0]
+    run = _finished(declaration, site, "main", seed, over, journal)
+    uncut = _finished(declaration, site, "main", seed, alone, None)
+    record = _record(run, "")
+    names = ("step", "session_ends", "session_seconds", "training_seconds", "code_sha256", "versions")
+    kept.keep_sessions(
+        site,
+        {
+            "seed": seed,
+            "sessions": record["generations"],
+            "session_limit_s": session_limit_s,
+            "kills": dict(kills),
+            **{name: record[name] for name in names},
+            "policy_sha256": _sha256(_judged_policy(declaration, run)),
+            "uninterrupted_policy_sha256": _sha256(_judged_policy(declaration, uncut)),
+            "declaration": declaration.sha256,
+        },
+    )
+
+
+def has_judged_bits(kept: Kept, site: str) -> bool:
+    """Whether what `keep_over_sessions` kept has the policy of the training without a session, and the judged one.
+
+    Raises:
+        OutputDamaged: kept data was changed.
+    """
+    found = kept.sessions(site) or {}
+    judged = kept.training(site, "main", found.get("seed", 0)) or {}
+    policies = {found.get("policy_sha256"), found.get("uninterrupted_policy_sha256"), judged.get("policy_sha256")}
+    return None not in policies and len(policies) == 1
+
+
+def _finished(
+    declaration: Declaration, site: str, agent: str, seed: int, base: Path, journal: Path | None
+) -> TrainingRun:
     scenario = declaration.agents[agent].scenarios[site]
     (run,) = find_runs(load_section(FOLDER / SECTION_FILE), scenario, [seed], base, quick=False, journal=journal)
     if declaration.judgement.model not in run.levels or run.head.step < run.head.target:
@@ -63,11 +129,15 @@ def keep_training(
             safe="what was trained is kept.",
             next_step="train it to its end first.",
         )
-    model = policy_of(run.levels[declaration.judgement.model].read("model"))
-    kept.keep_training(site, agent, seed, {**_record(run, code_sha256), "declaration": declaration.sha256}, model)
-    found = kept.training(site, agent, seed)
-    assert found is not None
-    return found
+    return run
+
+
+def _judged_policy(declaration: Declaration, run: TrainingRun) -> bytes:
+    return policy_of(run.levels[declaration.judgement.model].read("model"))
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _record(run: TrainingRun, code_sha256: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -21,6 +22,7 @@ from validation_ch7.section_7_6_rl_performance.second_study.contenders import KE
 from validation_ch7.section_7_6_rl_performance.second_study.development import variant
 from validation_ch7.section_7_6_rl_performance.second_study.judging.declaration import WAYS, Ablation, Declaration
 from validation_ch7.section_7_6_rl_performance.second_study.kept.store import Kept
+from validation_ch7.section_7_6_rl_performance.second_study.kept.trainings import has_judged_bits
 from validation_ch7.section_7_6_rl_performance.second_study.report.results import SiteResult
 from validation_ch7.section_7_6_rl_performance.training import FOLDER
 
@@ -150,8 +152,6 @@ class Cost:
 
     Attributes:
         hours: of the trainings, `evaluations` their share of it.
-        goodput: the share of their sessions' time that the trainings are made of, without what was lost or spent on
-            starting; None where none went over sessions of the manager.
     """
 
     site: str
@@ -161,7 +161,6 @@ class Cost:
     decisions: int
     hours: float
     evaluations: float
-    goodput: float | None
     decisions_a_second: float
 
 
@@ -173,8 +172,6 @@ def costs(results: Sequence[SiteResult]) -> Iterator[Cost]:
                 seconds = sum(each["training_seconds"] or 0.0 for each in kept)
                 evaluating = sum(each["evaluation_seconds"] or 0.0 for each in kept)
                 decisions = sum(each["step"] for each in kept)
-                over_sessions = [each for each in kept if each.get("session_seconds")]
-                made_s = sum(each["training_seconds"] or 0.0 for each in over_sessions)
                 yield Cost(
                     site=result.site.name,
                     agent=agent,
@@ -183,9 +180,47 @@ def costs(results: Sequence[SiteResult]) -> Iterator[Cost]:
                     decisions=decisions,
                     hours=seconds / 3600,
                     evaluations=evaluating / seconds if seconds else 0.0,
-                    goodput=made_s / sum(each["session_seconds"] for each in over_sessions) if over_sessions else None,
                     decisions_a_second=decisions / seconds if seconds else 0.0,
                 )
+
+
+@dataclass(frozen=True)
+class OverSessions:
+    """A declared training of a site again, through the manager over sessions that were killed.
+
+    Attributes:
+        kills: what was killed, and how often.
+        goodput: the share of its sessions' time that the training is made of, without what was lost or spent on
+            starting.
+        equal: whether its policy is, bit for bit, that of the training without a session, and the judged one.
+    """
+
+    site: str
+    seed: int
+    sessions: int
+    session_limit_s: float
+    kills: Mapping[str, int]
+    goodput: float
+    equal: bool
+
+
+def over_sessions(kept: Kept, results: Sequence[SiteResult]) -> Iterator[OverSessions]:
+    """One for each site where there was one.
+
+    Raises:
+        OutputDamaged: kept data was changed.
+    """
+    for result in results:
+        if (found := kept.sessions(result.site.name)) is not None:
+            yield OverSessions(
+                site=result.site.name,
+                seed=found["seed"],
+                sessions=found["sessions"],
+                session_limit_s=found["session_limit_s"],
+                kills=found["kills"],
+                goodput=found["training_seconds"] / found["session_seconds"],
+                equal=has_judged_bits(kept, result.site.name),
+            )
 
 
 @dataclass(frozen=True)
@@ -263,12 +298,18 @@ def _saving(way: str, bodies: Sequence[Mapping[str, Any]], whole: Mapping[int, s
 
 @dataclass(frozen=True)
 class Around:
-    """All of it."""
+    """All of it.
+
+    Attributes:
+        on_kaggle: whether a kept training was a session's, which has the code of a bundle.
+    """
 
     replications: Sequence[Replicated]
     tried: Sequence[Tried]
     ablated: Sequence[Tried]
     costs: Sequence[Cost]
+    on_kaggle: bool
+    over_sessions: Sequence[OverSessions]
     shares: Sequence[Share]
     savings: Sequence[Saving]
 
@@ -286,6 +327,8 @@ def gather_around(kept: Kept, declaration: Declaration, results: Sequence[SiteRe
         tried=[each for each in tried if each.name not in ABLATED],
         ablated=[by_name[name] for name in ABLATED if name in by_name],
         costs=list(costs(results)),
+        on_kaggle=any(each.get("bundle_sha256") for result in results for each in chain(*result.trainings.values())),
+        over_sessions=list(over_sessions(kept, results)),
         shares=list(shares(kept, results)),
         savings=savings(kept, declaration.ablation),
     )

@@ -82,7 +82,8 @@ def _curves(axes: Axes, result: SiteResult, agent: str, language: Language) -> N
         smoothed.append((steps[width - 1 :], line))
         label = word("training", language) if number == 0 else None
         axes.plot(*smoothed[-1], color=COLOURS[agent], lw=0.5, alpha=0.45, label=label)
-        for position, end in enumerate(training["session_ends"] or ()):
+        again = result.session_ends.get(training["seed"], ()) if agent == MAIN else ()  # the same training, bit for bit
+        for position, end in enumerate(training["session_ends"] or again):
             label = word("session", language) if number == position == 0 else None
             axes.axvline(end / 1000, color=GRIDLOCK, lw=0.6, ls="--", label=label)
     if smoothed and (most := min(len(line) for _, line in smoothed)):

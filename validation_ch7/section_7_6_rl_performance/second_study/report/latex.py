@@ -15,7 +15,9 @@ import jinja2
 
 from validation_ch7.section_7_6_rl_performance.report import latex as shared
 from validation_ch7.section_7_6_rl_performance.report.wording import Language
+from validation_ch7.section_7_6_rl_performance.second_study.judging.comparison import Comparison, allowed_gridlocks
 from validation_ch7.section_7_6_rl_performance.second_study.judging.crossed_bootstrap import Estimate
+from validation_ch7.section_7_6_rl_performance.second_study.judging.verdicts import VERDICTS
 from validation_ch7.section_7_6_rl_performance.second_study.report.around import Around, Tried
 from validation_ch7.section_7_6_rl_performance.second_study.report.figures import FIGURES
 from validation_ch7.section_7_6_rl_performance.second_study.report.results import MAIN, SiteResult
@@ -24,11 +26,13 @@ from validation_ch7.section_7_6_rl_performance.second_study.report.wording impor
 
 def section(results: Sequence[SiteResult], around: Around, language: Language, provenance: Mapping[str, Any]) -> str:
     """The body of the section."""
+    declared = results[0].declaration
     return (
-        _environment(language, results[0].declaration.judgement.confidence)
+        _environment(language, declared.judgement.confidence)
         .get_template(f"section.{language}.tex.j2")
         .render(results=results, around=around, figures=list(FIGURES), main=MAIN, provenance=provenance,
-                language=language, declaration=results[0].declaration, judgement=results[0].declaration.judgement)
+                language=language, declaration=declared, judgement=declared.judgement,
+                allowed_gridlocks=allowed_gridlocks(declared.judgement, declared.traffic.held_out.count))
     )  # fmt: skip
 
 
@@ -77,7 +81,25 @@ def _environment(language: Language, confidence: float) -> jinja2.Environment:
             said.append(word(remark, language))
         return ", ".join(said) or "--"
 
-    filters: dict[str, Callable[..., str]] = {
+    def all_of(keys: Sequence[str]) -> str:
+        *others, last = (word(f"the_{key}", language).translate(shared.SPECIAL) for key in keys)
+        return f"{', '.join(others)} {'et' if language == 'fr' else 'and'} {last}" if others else last
+
+    def killed(kills: Mapping[str, int]) -> str:
+        def often(count: int) -> str:
+            return word("once", language) if count == 1 else word("times", language).format(count)
+
+        of = ("trainer", "machine", "manager")
+        return ", ".join(f"{word(f'killed_{what}', language)} {often(kills[what])}" for what in of if what in kills)
+
+    def by_verdict(comparisons: Sequence[Comparison]) -> list[tuple[str, list[str]]]:
+        of = {verdict: [each.other for each in comparisons if each.verdict == verdict] for verdict in VERDICTS}
+        return [(verdict, others) for verdict, others in of.items() if others]
+
+    filters: dict[str, Callable[..., Any]] = {
+        "all_of": all_of,
+        "by_verdict": by_verdict,
+        "killed": killed,
         "word": lambda key: word(key, language).translate(shared.SPECIAL),
         "the": lambda key: word(f"the_{key}", language).translate(shared.SPECIAL),
         "interval": interval,

@@ -41,6 +41,7 @@ class SiteResult:
         summaries: controller -> summary, in the order of the tables.
         comparisons: the main agent against each baseline that is kept.
         shifted: condition -> controller -> summary.
+        session_ends: seed of the training that was done again over sessions, and the steps at which they ended.
         missing: declared and not kept: trainings, and episodes.
     """
 
@@ -53,7 +54,13 @@ class SiteResult:
     summaries: Mapping[str, Summary]
     comparisons: Sequence[Comparison]
     shifted: Mapping[str, Mapping[str, Summary]]
+    session_ends: Mapping[int, Sequence[int]]
     missing: tuple[int, int]
+
+    @property
+    def conditions(self) -> dict[str, Mapping[str, Summary]]:
+        """The summaries under every condition, that of the training first."""
+        return {AS_TRAINED: self.summaries, **self.shifted}
 
     @property
     def exact(self) -> bool:
@@ -110,6 +117,7 @@ def _site(kept: Kept, declaration: Declaration, name: str) -> SiteResult:
             declaration.judgement,
         ),
         shifted=shifted,
+        session_ends={over["seed"]: over["session_ends"]} if (over := kept.sessions(name)) is not None else {},
         missing=(declared - sum(map(len, trainings.values())), absent),
     )
 

@@ -11,7 +11,6 @@ from typing import Any
 from validation_ch7.section_7_6_rl_performance.report.tables import csv_of
 from validation_ch7.section_7_6_rl_performance.second_study.judging.comparison import Summary
 from validation_ch7.section_7_6_rl_performance.second_study.judging.crossed_bootstrap import Estimate
-from validation_ch7.section_7_6_rl_performance.second_study.kept.playing import AS_TRAINED
 from validation_ch7.section_7_6_rl_performance.second_study.report.around import Saving, Tried
 from validation_ch7.section_7_6_rl_performance.second_study.report.results import SiteResult
 
@@ -28,7 +27,7 @@ def summary(results: Sequence[SiteResult], provenance_id: str) -> bytes:
 def _summary_rows(results: Sequence[SiteResult]) -> Iterator[Row]:
     for result in results:
         confidence = result.declaration.judgement.confidence
-        for condition, summaries in {AS_TRAINED: result.summaries, **result.shifted}.items():
+        for condition, summaries in result.conditions.items():
             for each in summaries.values():
                 yield {"site": result.site.name, "condition": condition, **_of_summary(each, confidence)}
 
@@ -51,6 +50,7 @@ def _of_summary(each: Summary, confidence: float) -> Row:
         "gridlock_high": _number(high),
         "trainings_gridlocked": each.trainings_gridlocked,
         "first_onset_s": _number(each.onsets_s[0]) if each.onsets_s else None,
+        "demand": _number(each.demand),
         "stops": _number(each.stops),
         "switches_h": _number(each.switches_h),
         "longest_red_s": _number(each.longest_red_s),
