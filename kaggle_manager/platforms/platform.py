@@ -29,6 +29,7 @@ from typing import Protocol, Self, runtime_checkable
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.platforms.values import (
     LONGEST_LINE,
+    SOURCE_LIMIT_BYTES,
     Belonging,
     EndCause,
     ExpectedFile,
@@ -50,6 +51,7 @@ from kaggle_manager.platforms.values import (
 
 __all__ = [
     "LONGEST_LINE",
+    "SOURCE_LIMIT_BYTES",
     "Belonging",
     "EndCause",
     "ExpectedFile",

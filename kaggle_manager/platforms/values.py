@@ -11,6 +11,9 @@ from typing import Literal
 LONGEST_LINE = 10_000
 """Characters of a `LogLine` at most."""
 
+# The least that any takes: Kaggle refuses a source of 1 MB or more; the margin is for what its JSON encoding adds.
+SOURCE_LIMIT_BYTES = 1_000_000
+
 Progress = Callable[[str, int, int | None], None]
 """Told of a transfer: name of the file, bytes so far, and bytes in all where that is known."""
 

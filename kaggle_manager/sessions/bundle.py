@@ -25,7 +25,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kaggle_manager.errors import BundleTooLarge, ConfigError
-from kaggle_manager.platforms.kaggle.models import SOURCE_LIMIT_BYTES
+from kaggle_manager.platforms.platform import SOURCE_LIMIT_BYTES
 from kaggle_manager.sections import notebook
 from kaggle_manager.sections.identity import source_names
 from kaggle_manager.sections.model import SECTION_FILE, Section

@@ -37,8 +37,9 @@ from kaggle_manager.errors import (
     Unavailable,
 )
 from kaggle_manager.platforms.kaggle import datasets
-from kaggle_manager.platforms.kaggle.models import LONGEST_SESSION_S, ROOM, SOURCE_LIMIT_BYTES
+from kaggle_manager.platforms.kaggle.models import LONGEST_SESSION_S, ROOM
 from kaggle_manager.platforms.platform import (
+    SOURCE_LIMIT_BYTES,
     ExpectedFile,
     Limits,
     LogLine,

@@ -39,7 +39,6 @@ from kaggle_manager.platforms.kaggle.models import (
     OUTPUT_BYTES,
     OUTPUT_FILES,
     ROOM,
-    SOURCE_LIMIT_BYTES,
     about,
     pin,
     state_of,
@@ -50,6 +49,7 @@ from kaggle_manager.platforms.kaggle.push_reply import ambiguous, read_push_repl
 from kaggle_manager.platforms.kaggle.resumable_uploads import UploadMemory
 from kaggle_manager.platforms.kaggle.transport import JsonAnswer, NotSent, Refused, ServerFailed
 from kaggle_manager.platforms.platform import (
+    SOURCE_LIMIT_BYTES,
     Limits,
     NotReady,
     Platform,

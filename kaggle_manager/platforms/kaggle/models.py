@@ -10,8 +10,6 @@ from kaggle_manager.platforms.platform import SessionRef, SessionState
 ROOM = {"GPU": 2, "CPU": 5, "TPU": 1}
 # The longest session of any kind.
 LONGEST_SESSION_S = 12 * 3600.0
-# Kaggle refuses a source of 1 MB or more with HTTP 400; the margin is for what its JSON encoding adds.
-SOURCE_LIMIT_BYTES = 1_000_000
 # Of a session, with and without a GPU; of its outputs 20 GB are kept (kaggle.com/docs/notebooks), and the first 500
 # files listed, in an order that nobody promises (kaggle-cli #463, #664, #665).
 MEMORY_BYTES, OUTPUT_BYTES, OUTPUT_FILES = 30 * 10**9, 20 * 10**9, 500
