@@ -11,9 +11,7 @@ from kaggle_manager.local_kaggle import launcher, server
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m kaggle_manager.local_kaggle", description="The local Kaggle."
-    )
+    parser = argparse.ArgumentParser(prog="python -m kaggle_manager.local_kaggle", description="The local Kaggle.")
     commands = parser.add_subparsers(dest="command", required=True)
     serving = commands.add_parser("serve", help="serve in the foreground")
     serving.add_argument("--port", type=int, default=0, help="TCP port; 0: the one used last, or a free one")

@@ -64,7 +64,7 @@ def test_sections_that_are_no_text_are_refused_in_words(tmp_path: Path) -> None:
 
 
 def test_a_policy_that_the_algorithm_does_not_have_writes_nothing(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="'CnnnPolicy'.* did you mean CnnPolicy"):
+    with pytest.raises(ConfigError, match=r"'CnnnPolicy'.* did you mean CnnPolicy"):
         new_section("my_robot", tmp_path, policy="CnnnPolicy")
     assert not any(tmp_path.iterdir())
 
