@@ -23,6 +23,7 @@ from kaggle_manager.runs.rows import RunRow
 from kaggle_manager.sessions import launch, reconcile
 from kaggle_manager.sessions.bundle import order_of
 from kaggle_manager.sessions.connection import Connection
+from kaggle_manager.system.command_line import command
 from kaggle_manager.system.scratch import scratch_folder
 from kaggle_manager.trees.backups import stamped_name
 
@@ -56,7 +57,7 @@ def adopt_run(
         raise ConfigError(
             f"{run_id!r} is not a run id (32 hexadecimal digits).",
             safe="nothing was changed",
-            next_step="`km status` where the run was started shows it",
+            next_step=f"{command('status')} shows it, where the run was started",
         )
     if any(row.run_id == run_id for row in journal.runs()):
         raise ConfigError(f"Run {run_id} is known here already.", safe="nothing was changed", next_step=_go_on(config))

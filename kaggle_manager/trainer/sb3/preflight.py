@@ -369,6 +369,10 @@ def check_evaluations(scenario: ScenarioConfig, made: Pool | None = None) -> Che
     return _evaluations(lambda: evaluation_share.measure(scenario, made))
 
 
+def _seconds(number: float) -> str:
+    return f"{number:.2g} s" if number < 10 else f"{number:,.0f} s"
+
+
 def _evaluations(measure: Callable[[], evaluation_share.EvaluationShare | None]) -> CheckResult:
     what = "what evaluations take"
     try:
@@ -379,7 +383,7 @@ def _evaluations(measure: Callable[[], evaluation_share.EvaluationShare | None])
     if seen is None:
         return CheckResult(what, True, "not known: no update came within seconds")
     said = (
-        f"each takes {seen.bound} {seen.evaluation_s:.2g} s per {seen.every * seen.step_s:.2g} s of training "
+        f"each takes {seen.bound} {_seconds(seen.evaluation_s)} per {_seconds(seen.every * seen.step_s)} of training "
         f"({seen.every:,} timesteps): {seen.share:.0%} of the time of one processor"
         f"{f'; {seen.why}' if seen.why else ''}"
     )

@@ -164,7 +164,7 @@ def test_an_episode_that_was_not_over_and_has_no_time_limit_is_taken_for_thousan
     assert endless.why == "if an episode takes 3,000 steps, for the environment declares no episode limit"
     assert short.why == "at least, because the environment declares no episode limit"
     assert short.asked == 1000
-    assert "s each at most, beside" in preflight.check_evaluations(scenario()).detail
+    assert "each takes at most " in preflight.check_evaluations(scenario()).detail
 
 
 def test_the_preflight_says_when_it_is_too_much_and_which_line_makes_it_less() -> None:
