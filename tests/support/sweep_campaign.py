@@ -37,7 +37,7 @@ from kaggle_manager.sweeps.decide import Begin, Done, Promote, Wait, decide
 from kaggle_manager.sweeps.loop import SweepLoop
 from kaggle_manager.sweeps.report import report_of
 from kaggle_manager.sweeps.sampler import suggest
-from kaggle_manager.sweeps.study import STOP_FILE, STUDY_FILE, Study, StudyState, alone
+from kaggle_manager.sweeps.study import STOP_FILE, STUDY_FILE, Study, StudyState, hold_sweep
 
 MOST_ROUNDS, MOST_LIVES, MOST_PERSONS = 1500, 200, 12
 THE_USERS = ("HTTPS_PROXY", "filed")
@@ -176,7 +176,7 @@ class SweepCampaign(Campaign):
     def carry_on(self) -> None:
         """What the command does."""
         drawn = self.sweep
-        with alone(self.study_folder):
+        with hold_sweep(self.study_folder):
             study = Study.begin(self.study_folder, SCENARIO, drawn.stops, drawn.table, "it")
             SweepLoop(
                 self.manager(),

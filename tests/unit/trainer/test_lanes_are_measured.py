@@ -32,7 +32,7 @@ def said_of(
     monkeypatch.setattr(preflight, "_model_of", lambda *_: model)
     monkeypatch.setattr(preflight.sizes, "row_bytes", lambda _: 1000)
     monkeypatch.setattr(preflight, "measure_lanes", lambda *_: LaneGain(gain, 9 * 10**8, 4))
-    monkeypatch.setattr(preflight.trial, "memory_bytes", memory)
+    monkeypatch.setattr(preflight.try_out, "memory_bytes", memory)
     section = section_in(folder, lanes=lanes)
     if lanes == 1:
         section = section.model_copy(update={"study": {"training_seeds": [1, 2]}})
