@@ -10,13 +10,14 @@ import contextlib
 import importlib
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+from typer.models import CommandFunctionType
 
 from kaggle_manager.cli.extras import how_to_install
 from kaggle_manager.errors import ConfigError, Interrupted, KaggleManagerError, StorageError
@@ -39,7 +40,7 @@ class Command(TyperCommand):
 class Program(typer.Typer):
     """What commands are registered with, each as a `Command`."""
 
-    def command(self, name: str | None = None, **settings: Any) -> Any:
+    def command(self, name: str | None = None, **settings: Any) -> Callable[[CommandFunctionType], CommandFunctionType]:
         return super().command(name, **{"cls": Command, **settings})
 
 

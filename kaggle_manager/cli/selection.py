@@ -181,7 +181,7 @@ def _with_metavar(parameter: inspect.Parameter) -> inspect.Parameter:
             extra.metavar = " ".join(_METAVARS[each] for each in types)
         return extra
 
-    return parameter.replace(annotation=Annotated[(kind, *map(named, extras))])  # type: ignore[valid-type]
+    return parameter.replace(annotation=Annotated[(kind, *map(named, extras))])
 
 
 def _section_first(offered: list[inspect.Parameter]) -> list[inspect.Parameter]:
