@@ -57,7 +57,7 @@ def adopt_run(
         raise ConfigError(
             f"{run_id!r} is not a run id (32 hexadecimal digits).",
             safe="nothing was changed",
-            next_step=f"{command('status')} shows it, where the run was started",
+            next_step=f"`{command('status')}` shows it, where the run was started",
         )
     if any(row.run_id == run_id for row in journal.runs()):
         raise ConfigError(f"Run {run_id} is known here already.", safe="nothing was changed", next_step=_go_on(config))
