@@ -257,7 +257,7 @@ def terminal() -> None:
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
     console.print(Text.assemble(("$ ", "cyan"), " ".join(command)))
     console.print(Text.from_ansi("\n".join(what_stays(printed))))
-    drawn = console.export_svg(title="kaggle-manager run", theme=THEME)
+    drawn = console.export_svg(title="km run", theme=THEME)
     # A picture asks for nothing: the reader's own typewriter face is used.
     drawn = re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL).replace("Fira Code", "DejaVu Sans Mono")
     (PICTURES / "terminal.svg").write_text(drawn, encoding="utf-8")

@@ -5,7 +5,7 @@
     python scripts/run_kaggle_validation_section_7_6.py --timesteps 3000 --session-limit 60s
     python scripts/run_kaggle_validation_section_7_6.py --intersection ingolstadt1 --seeds 5
 
-The same as `kaggle-manager run section_7_6_rl_performance` with the same options; `--intersection` stands for the
+The same as `km run section_7_6_rl_performance` with the same options; `--intersection` stands for the
 `--scenario` that is there.
 """
 

@@ -30,6 +30,7 @@ from kaggle_manager.cli.state import forecast, history, logs, status
 from kaggle_manager.cli.sweep import sweep
 from kaggle_manager.cli.track import track
 from kaggle_manager.errors import ConfigError
+from kaggle_manager.system.command_line import PROGRAM
 
 # What Typer raises about a line that is not a command; this base of all of it has no public name.
 UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
@@ -85,7 +86,7 @@ def call(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(app(args=words, standalone_mode=False) or 0)
     except UsageError as refused:
-        command = refused.ctx.command_path if refused.ctx else "kaggle-manager"
+        command = refused.ctx.command_path if refused.ctx else PROGRAM
         # Typer reads values through pydantic, whose words these are.
         message = refused.format_message().replace("Value error, ", "")
         error = ConfigError(message, safe="nothing was started", next_step=f"{command} --help")

@@ -144,7 +144,7 @@ class Dashboard:
             yield Moment(self, journal)
 
     def status(self) -> dict[str, Any]:
-        """What `kaggle-manager status --json` prints."""
+        """What `km status --json` prints."""
         with self.moment() as moment:
             return moment.overview.as_json()
 

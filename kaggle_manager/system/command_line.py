@@ -12,7 +12,7 @@ import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-PROGRAM = "kaggle-manager"
+PROGRAM = "km"
 # Commands about a state folder and not about one tree of it, and those about a section with options of its own.
 _OF_THE_FOLDER = ("status", "history", "dashboard")
 _OF_A_SECTION = ("preflight", "report")

@@ -89,7 +89,7 @@ def serve(size: int, port: Connection) -> None:
 
 
 def read(way: str, port: int, found: Connection) -> None:
-    """Read the log as a download or `kaggle-manager logs` does, and tell what that cost this process."""
+    """Read the log as a download or `km logs` does, and tell what that cost this process."""
     import resource
 
     client = KaggleClient(Credentials("token", None, "KGAT_0123456789", "here"), endpoint=f"http://127.0.0.1:{port}")

@@ -189,7 +189,7 @@ def test_a_sweep_that_waits_for_the_user_says_so_at_the_top(many: Path) -> None:
     attention = part_of(many, "attention")
     assert "Action required: 2 runs and 1 sweep" in attention
     assert "three trials failed alike" in attention
-    assert "kaggle-manager sweep section_x" in attention
+    assert "km sweep section_x" in attention
 
 
 @pytest.mark.parametrize("damaged", ["{", '{"schema": 1}', "[]"])

@@ -312,7 +312,7 @@ def test_what_a_fresh_start_leaves_on_the_platform_is_named_and_the_named_comman
             campaign.tick()
         campaign.manager().go_on("small", timesteps=RUN.target, fresh=True)
         (told,) = [line for line in warned if "was not downloaded" in line]
-        words = shlex.split(told[told.index("kaggle-manager download") :])
+        words = shlex.split(told[told.index("km download") :])
         asked = dict(itertools.pairwise(words))
         config = campaign.config
         downloaded = campaign.manager().download_outputs(config, int(asked["--session"]), run_id=asked["--run"])

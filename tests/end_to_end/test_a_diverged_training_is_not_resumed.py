@@ -38,7 +38,7 @@ def test_it_stops_at_once_for_run_and_tick_keeps_what_is_finite_and_the_printed_
     assert "[diverged]" in "\n".join(History((report,)).lines())
     assert (seen.as_json()["state"], seen.as_json()["human_action_required"]) == ("failed", True)
     assert "diverged" in report.why
-    command = error.next_step[error.next_step.index("kaggle-manager run") :]
+    command = error.next_step[error.next_step.index("km run") :]
     assert report.next == error.next_step
     words = shlex.split(command)
     parsed = get_command(app).commands["run"].make_context("run", words[2:]).params  # type: ignore[attr-defined]

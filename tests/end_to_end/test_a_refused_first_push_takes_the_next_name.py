@@ -97,7 +97,7 @@ def test_the_run_goes_on_under_its_next_name_and_whoever_looks_for_it_finds_it_t
                 client.newest(row.owner, slug)
         (kept,) = account.empty_kernels(client, "local", config_of(bench))
         assert kept.says.endswith(f"local/{first}, local/{first}-2")
-        assert "kaggle-manager clean --yes" in kept.todo
+        assert "km clean --yes" in kept.todo
         with closing(Journal(bench.workdir / "journal.sqlite")) as journal:
             over = clean(Connection(client, "local", "kaggle", "a test"), journal, time.time(), delete=False)
             actions = {each.thing.slug: each.action for each in over}
@@ -152,7 +152,7 @@ def test_without_a_name_left_the_run_waits_says_what_to_delete_and_goes_on_under
         assert (len(row.left_names), sessions_of(bench)) == (2, 0)
         assert row.wait is not None
         assert row.wait.cause == "no name free"
-        assert "Type `kaggle-manager clean --yes --workdir " in row.wait.why
+        assert "Type `km clean --yes --workdir " in row.wait.why
         for slug in (*row.left_names, row.slug):
             assert f"local/{slug}" in row.wait.why
         with client_of(bench) as client, closing(Journal(bench.workdir / "journal.sqlite")) as journal:

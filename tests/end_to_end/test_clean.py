@@ -205,7 +205,7 @@ def test_what_was_deleted_with_its_kernel_is_said_in_words_and_what_is_here_stay
             bench.manager().download_outputs(SECTION, generation)
         for error in (by_hand.value, by_clean.value):
             assert str(bench.tree.root) in error.safe
-            assert "kaggle-manager checkpoints ls" in error.next_step
+            assert "km checkpoints ls" in error.next_step
     assert {path: path.read_bytes() for path in before} == before
 
 
@@ -324,10 +324,7 @@ def test_whatever_is_in_the_way_nothing_needed_goes_and_the_same_command_goes_on
     )
     bench.make_client = KaggleClient
     assert call(["clean", "--workdir", workdir]) == 0
-    assert (
-        "1 thing can be deleted or emptied, which cannot be undone: kaggle-manager clean --yes"
-        in capsys.readouterr().out
-    )
+    assert "1 thing can be deleted or emptied, which cannot be undone: km clean --yes" in capsys.readouterr().out
     assert call(["clean", "--yes", "--workdir", workdir, "--platform", "local"]) == 0
     assert f"deleted: input local/{slug}-tree" in capsys.readouterr().out
     assert call(["clean", "--workdir", workdir]) == 0
@@ -400,7 +397,7 @@ def test_a_run_whose_section_was_deleted_is_given_up_and_what_it_left_goes(bench
         seen = overview(journal, None, time.time()).as_json()
         assert (seen["state"], seen["human_action_required"]) == ("error", True)
         assert str(bench.project / "sections/small") in seen["why"]
-        assert "kaggle-manager clean --yes" in seen["next"]
+        assert "km clean --yes" in seen["next"]
     assert "deleted" in actions(cleaned(bench, delete=True)).values()
     with closing(Journal(bench.workdir / "journal.sqlite")) as journal:
         seen = overview(journal, None, time.time()).as_json()

@@ -324,7 +324,7 @@ def test_with_several_sections_it_says_which_it_is_about_and_looks_at_everything
     checks = {check.name: check for check in examine("", environ={}, home=tmp_path, endpoint=NOWHERE)}
     assert checks["section"].state == "caution"
     assert "mine and yours" in checks["section"].says
-    assert checks["section"].todo.endswith("kaggle-manager doctor yours")
+    assert checks["section"].todo.endswith("km doctor yours")
     assert checks.keys() - {"section"} == look(tmp_path).keys() - {"exit"}
 
 

@@ -127,5 +127,5 @@ def test_a_run_that_is_not_finished_interrupted_finished_incompatible_and_damage
     assert SCENARIO in shell.ends_with(3, "checkpoints", "verify", SECTION, "--json")
     shown = shell.ends_with(3, "run", SECTION)
     words = shlex.split(shown.split("Next: ")[1].splitlines()[0])
-    assert words[0] == "kaggle-manager"
+    assert words[0] == "km"
     assert "resumes from step 2" in shell.ends_with(0, *words[1:])

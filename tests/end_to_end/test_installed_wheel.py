@@ -123,7 +123,7 @@ def test_a_wheel_holds_one_package_with_its_data_and_its_licence(installed: Inst
 def test_without_a_project_it_says_how_to_begin_and_writes_nothing(installed: Installed, empty: Path) -> None:
     before = files_below(site_packages(installed.python))
     for line in ("status", "run mine --quick", "checkpoints ls", "dashboard --html page.html"):
-        assert "kaggle-manager init NAME" in installed.km(empty, *line.split(), code=2)
+        assert "km init NAME" in installed.km(empty, *line.split(), code=2)
     assert installed.km(empty, "--version").strip()
     assert list(empty.iterdir()) == []
     assert files_below(site_packages(installed.python)) == before

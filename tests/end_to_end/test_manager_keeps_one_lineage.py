@@ -91,7 +91,7 @@ def test_with_every_checkpoint_damaged_nothing_starts_from_zero_and_the_command_
         assert "step 4 is in" in caught.value.safe
         assert "--fresh" in caught.value.next_step
     command = shlex.split(caught.value.next_step.splitlines()[0])
-    assert command[:3] == ["kaggle-manager", "restore", "small"]
+    assert command[:3] == ["km", "restore", "small"]
     assert command[-4:-1] == ["--workdir", str(bench.workdir), "--from"]
     bench.manager().restore_copy("small", Path(command[-1]))
     assert bench.steps() == [4, 3]
@@ -178,7 +178,7 @@ def test_fresh_beside_an_open_session_is_refused_until_it_is_gone(
     with pytest.raises(ConfigError, match="may still be queued or running") as caught:
         bench.run(timesteps=2, fresh=True, interrupt_at="[STEP2]")
     assert f"{owner}/{slug}" in caught.value.message
-    assert caught.value.next_step.startswith("kaggle-manager stop ")
+    assert caught.value.next_step.startswith("km stop ")
     with KaggleClient(bench.connect_credentials(), endpoint=bench.server.url) as client:
         client.delete(owner, slug)
     bench.plan()
@@ -276,7 +276,7 @@ def test_a_tree_that_no_journal_knows_is_shown_with_the_command_that_goes_on(
     with closing(Journal(bench.workdir / "journal.sqlite")) as journal:
         seen = overview(journal, None, time.time()).as_json()
     assert f"{bench.tree.root} holds a training at step 3" in seen["why"]
-    again = f"kaggle-manager run {SECTION} --scenario {SCENARIO} --workdir {bench.workdir}"
+    again = f"km run {SECTION} --scenario {SCENARIO} --workdir {bench.workdir}"
     assert seen["next"] == f"{again} --trust"
     (newest,) = CheckpointStore(bench.tree).valid_checkpoints()
     Vouched(bench.workdir).add([newest.manifest], "a test")

@@ -195,7 +195,7 @@ def test_a_session_that_finds_another_experiment_says_what_is_left_to_do_once_an
         said = stopped.value.next_step
         assert ("--accept-changes" in said) is helps
         assert "--fresh" in said
-        assert said.count("run `kaggle-manager run small") == 1
+        assert said.count("run `km run small") == 1
         with closing(Journal.to_read(bench.workdir / "journal.sqlite")) as journal:
             assert overview(journal, None, time.time()).as_json()["next"] == said, "a session is not spent once more"
 

@@ -105,7 +105,7 @@ def test_what_does_not_hold_is_named_and_asked_again_next_time(project: Path) ->
             said_by_preflight()
         assert "queues: look at demand.py" in refused.value.message
         assert "nothing was pushed" in refused.value.safe
-        assert "kaggle-manager preflight mine" in refused.value.next_step
+        assert "km preflight mine" in refused.value.next_step
     assert times_run(project) == 2
 
 
@@ -205,7 +205,7 @@ def test_the_command_tells_each_check_and_ends_with_3_when_one_fails(
     out, err = capsys.readouterr()
     shown = json.loads(out)
     assert (shown["schema"], shown["ok"], shown["checks"][0]["name"]) == (1, False, "queues")
-    assert err.endswith("Next: correct what FAILED, and try: kaggle-manager preflight mine\n")
+    assert err.endswith("Next: correct what FAILED, and try: km preflight mine\n")
 
 
 @pytest.mark.slow

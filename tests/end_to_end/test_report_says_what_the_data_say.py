@@ -466,7 +466,7 @@ def test_a_report_that_breaks_ends_no_finished_run(
     config = build_config(load_section(SECTION_FILE).name, workdir=tmp_path, environ={})
     assert not write_final_report(config, Reporter(told := io.StringIO()))
     assert type(error).__name__ in told.getvalue()
-    assert "kaggle-manager report" in told.getvalue()
+    assert "km report" in told.getvalue()
 
 
 @pytest.mark.parametrize(("code", "raised"), [(Interrupted.exit_code, Interrupted), (1, RunError)])

@@ -108,7 +108,7 @@ def test_what_cannot_be_done_is_said_in_one_style(line: str, words: str, capsys:
 
 
 def test_the_shell_completes_the_sections_of_the_project() -> None:
-    line = {"COMP_WORDS": "kaggle-manager run section_7", "COMP_CWORD": "2"}
+    line = {"COMP_WORDS": "km run section_7", "COMP_CWORD": "2"}
     environment = {"_KAGGLE_MANAGER_COMPLETE": "complete_bash", **line}
     done = CliRunner().invoke(app, [], prog_name="kaggle-manager", env=environment)
     assert done.stdout.split() == ["section_7_6_rl_performance"]

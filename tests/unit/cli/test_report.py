@@ -21,7 +21,7 @@ def test_without_a_report_of_its_own_the_commands_that_show_results_are_named(
     assert done.exit_code == ConfigError.exit_code
     assert "The section mine brings no report of its own" in done.stderr
     named = [line.partition(" (")[0].split() for line in done.stderr.splitlines() if line.startswith("  ")]
-    own = [words[1:] for words in named if words[0] == "kaggle-manager"]
+    own = [words[1:] for words in named if words[0] == "km"]
     assert [words[0] for words in own] == ["status", "history", "dashboard"]
     assert named[-1][0] == "tensorboard"
     for words in own:

@@ -96,7 +96,7 @@ def test_a_command_that_needs_a_project_says_how_to_begin_and_writes_nothing(lin
     asked = call(line)
     assert asked.exit_code == 2, asked.output
     assert "No project is here" in asked.output
-    assert "kaggle-manager init" in asked.output
+    assert "km init" in asked.output
     assert list(empty.parent.rglob("*")) == [empty]
 
 
@@ -116,7 +116,7 @@ def test_the_doctor_looks_at_all_else_and_says_in_one_line_that_no_project_is_he
     checks = {check["name"]: check for check in json.loads(asked.stdout)["checks"]}
     assert {"python", "packages", "credentials", "verification", "project"} == checks.keys()
     assert checks["project"]["state"] == "caution"
-    assert checks["project"]["todo"].startswith("kaggle-manager init NAME")
+    assert checks["project"]["todo"].startswith("km init NAME")
     assert list(empty.parent.rglob("*")) == [empty]
 
 
@@ -137,7 +137,7 @@ def test_a_project_without_a_section_says_how_to_make_one(empty: Path) -> None:
         asked = call(line)
         assert asked.exit_code == 2
         assert "has no section yet" in asked.stderr
-        assert "kaggle-manager init" in asked.stderr
+        assert "km init" in asked.stderr
 
 
 @pytest.mark.parametrize(("line", "code"), [("--version", 0), ("local-kaggle stop", 0), ("notify test", 2)])

@@ -185,7 +185,7 @@ def test_another_section_is_a_folder_with_a_file_and_is_offered_once_it_is_finis
             get_section(tmp_path, "section_z")
         return (
             found.value.next_step
-            == "choose one of: section_7_7_ramp_metering, section_x; or make it: kaggle-manager init section_z"
+            == "choose one of: section_7_7_ramp_metering, section_x; or make it: km init section_z"
         )
 
     assert not offered(), "a folder without a section.toml"

@@ -80,7 +80,7 @@ def test_a_finished_run_whose_files_are_cut_or_gone_is_not_just_finished(tmp_pat
         cut = describe_run(RunState(journal, journal.run(row.run_id)), NOW)
     assert (cut.state, cut.human_action_required) == ("finished", True)
     assert "0 bytes where 1 were committed" in cut.why
-    assert cut.next.startswith("kaggle-manager checkpoints verify section --scenario walk")
+    assert cut.next.startswith("km checkpoints verify section --scenario walk")
 
 
 AT = "2026-11-22T00:00:{:02}+00:00"
@@ -229,7 +229,7 @@ def test_a_command_that_works_on_a_run_is_named_with_the_run_as_long_as_it_lives
         worker.stdout.readline()
         seen = describe_run(RunState(journal, row), NOW)
         assert f"a command works on it: process {worker.pid} of user" in seen.why
-        assert seen.next.startswith("kaggle-manager logs"), "any that works on it would find it busy"
+        assert seen.next.startswith("km logs"), "any that works on it would find it busy"
         worker.kill()
         worker.wait()
         assert "works on it" not in describe_run(RunState(journal, row), NOW).why
@@ -247,13 +247,13 @@ def test_quick_runs_that_are_over_are_shown_when_they_are_asked_for_or_there_is_
         every = overview(journal, None, NOW)
         shown = every.without_old_quick_runs()
     assert [run.run_id for run in shown.runs] == ["whole"]
-    assert "not shown: 3 quick runs that are over; kaggle-manager status --all" in list(shown.lines())[-1]
+    assert "not shown: 3 quick runs that are over; km status --all" in list(shown.lines())[-1]
     assert shown.as_json()["left_out"] == 3
     assert len(every.only(scenario=None, seed=None, quick=True).runs) == 3
     assert every.only(scenario="walk", seed=None, quick=False).runs == every.runs
     none = every.only(scenario=None, seed=7, quick=False).without_old_quick_runs()
     (line,) = none.lines()
-    assert line.startswith("no run here is what these options name; next: kaggle-manager status --all")
+    assert line.startswith("no run here is what these options name; next: km status --all")
     assert none.left_out == 4
 
 
@@ -334,7 +334,7 @@ def test_what_an_error_advised_is_what_comes_next_and_the_same_command_is_named(
     row, _ = run_in(tmp_path)
     with closing(Journal(tmp_path / "journal.sqlite")) as journal:
         journal.add_run(row)
-        for advice, added in (("read the log, and lower it", ""), ("run the same command again", "kaggle-manager run")):
+        for advice, added in (("read the log, and lower it", ""), ("run the same command again", "km run")):
             told = replace(row, trouble=replace(trouble, next_step=advice))
             seen = describe_run(RunState(journal, told), NOW).next
             assert seen.startswith(advice)

@@ -132,6 +132,6 @@ def test_no_module_writes_a_command_by_hand() -> None:
 
 def test_the_scan_sees_a_command_that_is_written_by_hand(tmp_path: Path) -> None:
     module = tmp_path / "module.py"
-    module.write_text('"""kaggle-manager run a"""\nx = f"try: kaggle-manager {1} {2}"\ny = "kaggle-manager run a"\n')
+    module.write_text('"""km run a"""\nx = f"try: kaggle-manager {1} {2}"\ny = "km run a"\n')
     texts: list[Any] = [text for _, text in strings_of(module)]
-    assert texts == ["try: kaggle-manager    ", "kaggle-manager run a"]
+    assert texts == ["try: kaggle-manager    ", "km run a"]

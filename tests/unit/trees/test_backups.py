@@ -208,12 +208,12 @@ def test_a_restored_backup_is_named_and_so_is_what_it_replaced(tmp_path: Path) -
     assert f"from {replaced.folder}" in again.stdout, "any copy is known by its name"
     unknown = run(app, ["restore", "--from", "newest", *options])
     assert (unknown.exit_code, "called 'newest'" in unknown.stderr) == (9, True)
-    assert "kaggle-manager checkpoints ls" in unknown.stderr
+    assert "km checkpoints ls" in unknown.stderr
 
 
 def test_the_command_it_prints_can_be_typed_as_it_stands(tmp_path: Path) -> None:
     config = config_in(tmp_path / "my work's folder")
     plant(config.tree, identity=current_identity(config))
     run, workdir = CliRunner().invoke, ["--workdir", str(config.state)]
-    printed = run(app, ["checkpoints", "backup", *workdir]).stdout.split("back again: kaggle-manager ")[1]
+    printed = run(app, ["checkpoints", "backup", *workdir]).stdout.split("back again: km ")[1]
     assert run(app, shlex.split(printed)).exit_code == 0

@@ -249,7 +249,7 @@ def test_what_a_command_prints_to_be_typed_does_it_when_typed(tmp_path: Path, mo
         typed.add(line)
         done = CliRunner().invoke(app, [*shlex.split(line)[1:], "--workdir", str(config.state)])
         assert done.exit_code == 0, f"{line}: {done.output}"
-        found = re.findall(r"kaggle-manager [^\n]+", done.output)
+        found = re.findall(r"km [^\n]+", done.output)
         waiting += [each for each in found if each not in typed and "FOLDER" not in each and " run " not in each]
     assert sum("restore" in line for line in typed) == 2
     assert {file.name: file.read_bytes() for file in config.tree.rglob("*.zip")} == before

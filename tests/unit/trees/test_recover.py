@@ -34,7 +34,7 @@ def test_replay_rows_that_both_checkpoints_lost_come_back_from_the_downloaded_tr
         assert str(download) in caught.value.safe
         assert content(tree.root) == damaged, "nothing is moved before there is something to go on from"
     command = shlex.split(caught.value.next_step.splitlines()[0])
-    assert command[:2] == ["kaggle-manager", "restore"]
+    assert command[:2] == ["km", "restore"]
     put_back(config, Path(command[-1]), Reporter())
     head = head_of(CheckpointStore(TrainingTree(config.tree, tree.scenario), warn=pytest.fail), config)
     assert head is not None

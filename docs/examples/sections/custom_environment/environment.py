@@ -1,4 +1,4 @@
-"""The environment of this section. Edit it, then: kaggle-manager preflight custom_environment
+"""The environment of this section. Edit it, then: km preflight custom_environment
 
 A point on a line is blown about; the agent pushes it to keep it near the middle.
 """
