@@ -179,7 +179,7 @@ def parse_result(content: bytes, *, run_id: str, generation: int, bundle_sha256:
     Raises:
         OutputDamaged: not a session result.
         CheckpointIncompatible: a later version of kaggle-manager wrote it; downloading it again would change nothing.
-        LineageMismatch: the result of another run, generation or code.
+        LineageMismatch: the result of another run, session or code.
     """
     try:
         if len(content) > LARGEST_RESULT_BYTES:
@@ -197,7 +197,10 @@ def parse_result(content: bytes, *, run_id: str, generation: int, bundle_sha256:
     expected = {"run_id": run_id, "generation": generation, "bundle_sha256": bundle_sha256}
     wrong = {name: getattr(result, name) for name, value in expected.items() if getattr(result, name) != value}
     if wrong:
-        details = ", ".join(f"{name}: expected {expected[name]!r}, found {found!r}" for name, found in wrong.items())
+        called = {"run_id": "run", "generation": "session", "bundle_sha256": "code"}
+        details = ", ".join(
+            f"{called[name]}: expected {expected[name]!r}, found {found!r}" for name, found in wrong.items()
+        )
         raise LineageMismatch(
             f"These outputs are of another session ({details}).",
             safe="nothing was restored; the local training tree is untouched",

@@ -69,7 +69,7 @@ def check_lineage(order: LaunchOrder, parent: Parent, head: Manifest | None) -> 
     if head.lineage.run_id != order.run_id:
         problems.append(f"run: asked {order.run_id}, mounted {head.lineage.run_id}")
     if head.lineage.generation >= order.generation:
-        problems.append(f"generation: this is {order.generation}, mounted is of {head.lineage.generation}")
+        problems.append(f"session: this is {order.generation}, mounted is of {head.lineage.generation}")
     if head.step < parent.min_step:
         problems.append(f"step: asked at least {parent.min_step}, mounted {head.step}")
     if head.sha256 != parent.manifest_sha256:

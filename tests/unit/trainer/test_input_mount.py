@@ -41,7 +41,7 @@ def test_the_right_parent_is_accepted() -> None:
     ("changes", "said"),
     [
         ({"run_id": "other"}, "run: asked other, mounted run"),
-        ({"generation": 1}, "generation: this is 1, mounted is of 1"),
+        ({"generation": 1}, "session: this is 1, mounted is of 1"),
         ({"parent": {"min_step": 1001}}, "step: asked at least 1001, mounted 1000"),
         ({"parent": {"manifest_sha256": "a" * 64}}, "manifest: asked aaaaaaaaaaaa"),
     ],
