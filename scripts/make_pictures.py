@@ -248,7 +248,7 @@ def pages(workdir: Path, shown: str) -> Iterator[Callable[[int], Any]]:
 def terminal() -> None:
     """docs/images/terminal.svg: a quick run as a terminal shows it, without the line that is redrawn."""
     with tempfile.TemporaryDirectory() as folder:
-        command = ["kaggle-manager", "run", "section_7_6_rl_performance", "--quick", "--platform", "local"]
+        command = ["km", "run", "section_7_6_rl_performance", "--quick", "--platform", "local"]
         program = [sys.executable, "-m", "kaggle_manager.cli", *command[1:], "--workdir", f"{folder}/runs"]
         environment = {**os.environ, "FORCE_COLOR": "1", "COLUMNS": str(COLUMNS)}
         done = subprocess.run(program, cwd=ROOT, env=environment, capture_output=True, check=True)
