@@ -186,5 +186,5 @@ def test_the_command_says_what_it_wrote_or_what_is_wrong(tmp_path: Path, capsys:
     assert [Path(line).is_file() for line in capsys.readouterr().out.splitlines()] == [True, True]
     assert sb3_exchange.main([*call, "--step", "7", str(tmp_path / "out")]) == 9
     assert "Next:" in capsys.readouterr().err
-    assert sb3_exchange.main(["import", str(tmp_path / "none.zip"), "--workdir", str(tmp_path)]) == 3
-    assert "is not a model file" in capsys.readouterr().err
+    assert sb3_exchange.main(["import", str(tmp_path / "none.zip"), "--workdir", str(tmp_path)]) == 2
+    assert "There is no file" in capsys.readouterr().err

@@ -361,7 +361,7 @@ KILLED_AT = [
     "1 HTTP: SaveKernel #1 before",
     "1 HTTP: SaveKernel #1 after",  # refused, and nobody knows: an hour of looks
     "1 journal: drop_intent #1 after",
-    "1 journal: together in push_generation #1 after",
+    "1 journal: together in _start #1 after",
     "0 journal: together in take_next #1 before",
     "0 journal: note name_left #1 after",
     "0 journal: together in take_next #1 after",
