@@ -50,7 +50,7 @@ class Vouched:
             if not self._path.is_file():
                 return ""
             with self._disk.open(self._path) as lines:  # one line a save for years: more than is read at once
-                for line in lines:  # the first who vouched for it is the one who is named
+                for line in lines:  # its first entry is the one that is named
                     found = _LINE.fullmatch(line.decode("utf-8", errors="replace").rstrip("\n"))
                     if found and found[1] == manifest.sha256:
                         return found[2]

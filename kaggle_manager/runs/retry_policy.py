@@ -52,7 +52,7 @@ class Policy:
     ends_the_run: bool = False
 
 
-# However they differ, so many failures in a row will not pass by themselves.
+# Failures in a row, however they differ, that will not pass by themselves.
 FAILURES_TO_STOP = 8
 LONGEST_WAIT_S = 3600.0
 # Trouble with the platform that has lasted so long needs the user.

@@ -13,6 +13,7 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import BinaryIO
 
@@ -115,23 +116,25 @@ class Metrics:
             if is_over and not data:
                 data = b"\n"
             *lines, rest = (self._rest + data).split(b"\n")
-            good: list[bytes] = []
-            for line in lines:
-                metric = parse_metric(line)
+            found = [(line, parse_metric(line)) for line in lines]
+            good = [*takewhile(lambda it: it[1] is None or math.isfinite(it[1].value), found)]
+            size = self._keep([line for line, metric in good if metric is not None])
+            # What could not be kept is read once more; what was kept never is.
+            self._offset, self._rest = read_to, rest[:LONGEST_LINE]
+            for line, metric in good:
                 if metric is None:
                     self.unread += bool(line.strip()) and b"null" not in line
                     continue
-                if not math.isfinite(metric.value):
-                    self._keep(good)
-                    raise self._diverged(metric)
                 self._note(metric)
                 self.step = max(self.step, metric.step)
                 self.lowest = metric.step if self.lowest is None else min(self.lowest, metric.step)
-                good.append(line)
-            self._keep(good)
-            self._offset, self._rest = read_to, rest[:LONGEST_LINE]  # what could not be kept is read once more
+            if size > MOST_BYTES:
+                self._thin_out()
+            if len(good) < len(found) and (metric := found[len(good)][1]):
+                raise self._diverged(metric)
 
-    def _keep(self, lines: list[bytes]) -> None:
+    def _keep(self, lines: list[bytes]) -> int:
+        """Append lines, all of them or none; the size of what is kept now."""
         self.kept.parent.mkdir(parents=True, exist_ok=True)
         with self.kept.open("ab") as file:
             begun = file.tell()
@@ -141,9 +144,7 @@ class Metrics:
             except OSError:
                 file.truncate(begun)
                 raise
-            size = file.tell()
-        if size > MOST_BYTES:
-            self._thin_out()
+            return file.tell()
 
     def _thin_out(self) -> None:
         """Halve what is kept: of each name the last point in stretches of equal length, so long as that takes."""

@@ -40,7 +40,7 @@ def test_lines_are_taken_as_they_come_whole_and_odd_ones_are_counted(tmp_path: P
 def test_points_that_cannot_be_kept_now_are_told_and_kept_later(tmp_path: Path) -> None:
     told: list[str] = []
     (in_the_way := tmp_path / "kept").touch()
-    (tmp_path / FILE).write_text(line(1, 0.5) + line(2, 0.4))
+    (tmp_path / FILE).write_text(line(1, 0.5) + "not json\n" + line(2, 0.4))
     metrics = Metrics(tmp_path / FILE, in_the_way / FILE, warn=told.append)
     metrics.read()
     metrics.read()
@@ -48,6 +48,7 @@ def test_points_that_cannot_be_kept_now_are_told_and_kept_later(tmp_path: Path) 
     in_the_way.unlink()
     metrics.read()
     assert metrics.kept.read_text() == line(1, 0.5) + line(2, 0.4)
+    assert metrics.unread == 1
 
 
 def test_a_last_line_without_its_end_counts_when_nobody_writes_any_more(tmp_path: Path) -> None:
@@ -134,3 +135,13 @@ def test_a_value_that_is_not_finite_is_a_divergence(value: str, tmp_path: Path) 
     (tmp_path / FILE).write_text(f'{{"step": 7, "name": "loss", "value": {value}}}\n')
     with pytest.raises(Diverged, match="diverged at step 7: loss is"):
         Metrics(tmp_path / FILE, tmp_path / "kept").read()
+
+
+def test_what_was_told_before_a_divergence_is_kept_once_however_often_it_is_read(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text(line(6, 0.5) + "not json\n" + '{"step": 7, "name": "loss", "value": NaN}\n')
+    metrics = Metrics(tmp_path / FILE, tmp_path / "kept" / FILE)
+    with pytest.raises(Diverged):
+        metrics.read()
+    metrics.read(looks=3, is_over=True)
+    assert metrics.kept.read_text() == line(6, 0.5)
+    assert metrics.unread == 1
