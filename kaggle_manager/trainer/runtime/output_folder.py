@@ -7,6 +7,7 @@ platform that lists only some of the files always lists the trainer's. Never del
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import stat
@@ -244,6 +245,8 @@ def _moved(path: Path, name: str, tar: tarfile.TarFile, archive: BinaryIO) -> bo
                 tar.addfile(member, stream)
         else:
             tar.addfile(member)
+        if archive.tell() != tar.offset:  # a disk that is nearly full takes a part of a write without an error
+            raise OSError(errno.ENOSPC, "the archive took only a part of it", str(path))
         path.unlink()
     except OSError:
         archive.seek(begun)

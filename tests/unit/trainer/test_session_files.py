@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import socket
 import sys
@@ -20,6 +21,7 @@ from kaggle_manager.protocol.events import Event, ProgressEvent, ResultEvent, Re
 from kaggle_manager.protocol.file_names import RESULT_FILE, START_FILE
 from kaggle_manager.protocol.session_result import SessionResult, parse_result
 from kaggle_manager.protocol.session_start import SessionStart
+from kaggle_manager.trainer.runtime import output_folder
 from kaggle_manager.trainer.runtime.output_folder import OutputWatch
 from kaggle_manager.trainer.runtime.session_files import (
     close_folder,
@@ -131,6 +133,22 @@ def test_a_file_is_in_the_archive_before_it_leaves_its_place(tmp_path: Path, mon
     left(tmp_path, outcome="completed", exit_code=0)
     assert len(sizes) > 100
     assert all(after - before >= 1024 for before, after in pairwise([0, *sizes])), "a header and a block of each file"
+
+
+def test_a_file_of_which_the_disk_takes_a_part_stays_in_its_place(tmp_path: Path) -> None:
+    class NearlyFull(io.FileIO):
+        def write(self, data: Any, /) -> int:
+            return super().write(data[: len(data) // 2] if bytes(data[:5]) == b"given" else data)
+
+    (given := tmp_path / "given").write_bytes(b"given" * 100)
+    with NearlyFull(tmp_path / "archive", "xb") as stream, tarfile.open(fileobj=stream, mode="w") as tar:
+        (whole := tmp_path / "whole").write_bytes(b"whole")
+        assert output_folder._moved(whole, "whole", tar, stream)
+        assert not output_folder._moved(given, "given", tar, stream)
+    assert given.exists()
+    assert not whole.exists()
+    with tarfile.open(tmp_path / "archive") as kept:
+        assert kept.getnames() == ["whole"]
 
 
 def test_a_file_that_cannot_be_packed_leaves_the_archive_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
