@@ -40,9 +40,16 @@ def test_a_result_of_its_session_is_read_and_unknown_fields_do_not_matter() -> N
     assert parsed().files[0].size == 3
 
 
-@pytest.mark.parametrize("change", [{"run_id": "r2"}, {"generation": 1}, {"bundle_sha256": "c"}])
-def test_a_result_of_another_session_is_refused(change: dict[str, object]) -> None:
-    with pytest.raises(LineageMismatch, match=next(iter(change))):
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"run_id": "r2"}, "run: expected 'r1', found 'r2'"),
+        ({"generation": 1}, "session: expected 2, found 1"),
+        ({"bundle_sha256": "c"}, "code: expected 'b', found 'c'"),
+    ],
+)
+def test_a_result_of_another_session_is_refused(change: dict[str, object], said: str) -> None:
+    with pytest.raises(LineageMismatch, match=said):
         parsed(**change)
 
 
