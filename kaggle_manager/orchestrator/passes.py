@@ -286,7 +286,8 @@ class Passes:
         run.state.refresh()  # a stop may have been asked for since
         is_over = run.row.stop_asked or stop_early.why(run.state, run.config)
         if outcome.step < run.config.target and not outcome.failure and not is_over:
-            run.reporter.line(f"relaunch: {run.config.target - outcome.step} {run.row.unit} remain")
+            left = run.config.target - outcome.step
+            run.reporter.line(f"relaunch: {left:,} of {run.config.target:,} {run.row.unit} left")
 
     # --- the end ------------------------------------------------------------------------------------------------------
 

@@ -116,7 +116,7 @@ def test_two_quick_sessions_really_train_save_evaluate_restore_and_finish(
     assert metadata.exact["environment"] == "action-replay"
     assert metadata.policy_architecture == [64, 64]
     said = capfd.readouterr().out
-    assert "Resumed from step 1 of 2; 1 timesteps remain." in said
+    assert "Resumed from step 1 of 2; 1 timestep left." in said
     last = parse_event(said.rstrip().splitlines()[-1], session_tag("run", 2))
     assert isinstance(last, ResultEvent)
     assert (last.outcome, last.step, last.output_files) == ("completed", 2, len(outputs))
@@ -214,7 +214,7 @@ def test_on_a_laptop_it_stops_when_asked_and_in_time_and_goes_on_by_itself(tmp_p
     limited = train_dqn(tmp_path, "--timesteps", "100000", "--save-every", "20", "--session-limit", f"{limit_s}s")
     said = limited.communicate(timeout=limit_s + HANGS_AFTER_S)[0]
     assert limited.returncode == 0
-    assert f"Resumed from step {stopped.step} of 100000; {100000 - stopped.step} timesteps remain." in said
+    assert f"Resumed from step {stopped.step} of 100000; {100000 - stopped.step:,} timesteps left." in said
     assert "the session's time is used up" in said
     went_on = find_latest_checkpoint(tree, SCENARIO)
     assert went_on is not None

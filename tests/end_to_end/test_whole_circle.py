@@ -49,9 +49,9 @@ def test_a_quick_run_shows_the_whole_circle_over_two_sessions(workdir: Path) -> 
     assert (report["state"], report["step"], report["human_action_required"]) == ("finished", 2, False)
     assert [session["outcome"] for session in report["sessions"]] == ["interrupted", "completed"]
     assert all(report["counts"][what] >= 1 for what in ("updates", "evaluations", "restores"))
-    for mark in ("[STEP1]", "[STEP2]", "[STEP3]", "[STEP4]", "[CHECKPOINT]", "relaunch: 1 timesteps remain"):
+    for mark in ("[STEP1]", "[STEP2]", "[STEP3]", "[STEP4]", "[CHECKPOINT]", "relaunch: 1 of 2 timesteps left"):
         assert mark in log
-    assert "Resumed from step 1 of 2; 1 timesteps remain." in log
+    assert "Resumed from step 1 of 2; 1 timestep left." in log
 
     store = CheckpointStore(tree_of(workdir, "models_quick"))
     assert [checkpoint.step for checkpoint in store.valid_checkpoints()] == [2, 1]
@@ -87,7 +87,7 @@ def test_a_killed_manager_finds_its_session_again_and_pushes_nothing_twice(workd
     assert "[STEP1]" not in log, "a target that is reached needs no session"
     longer, log = run(workdir, "--timesteps", "500")
     assert (longer["step"], longer["run_id"]) == (500, report["run_id"])
-    assert "Resumed from step 400 of 500; 100 timesteps remain." in log
+    assert "Resumed from step 400 of 500; 100 timesteps left." in log
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from kaggle_manager.system.durations import parse_duration
+from kaggle_manager.system.formatting import count
 
 # Until the first save is measured, and to cover one twice as slow as the slowest seen.
 _FIRST_SAVE_S = 2.0
@@ -112,7 +113,7 @@ class SessionClock:
         if self._request:
             return self._request
         if self._max_steps is not None and steps_this_session >= self._max_steps:
-            return f"this session was given {self._max_steps} timesteps"
+            return f"this session was given {count(self._max_steps, 'timestep')}"
         if self._end is not None and now + self._longest_stretch_s + self.reserve_s() >= self._end:
             return self._used_up()
         return ""

@@ -20,6 +20,7 @@ from kaggle_manager.checkpoints import CheckpointStore
 from kaggle_manager.sections.agent_tables import Evaluation
 from kaggle_manager.sections.model import ScenarioConfig, Section
 from kaggle_manager.sections.project import get_section
+from kaggle_manager.system.formatting import count
 from kaggle_manager.system.scratch import scratch_folder
 from kaggle_manager.trainer.runtime.log_lines import warn
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
@@ -70,9 +71,9 @@ def prove_resume(project: Path, section: Section, scenario: str, seconds: float,
         trees = [tree_of(project, section, scenario, base, quick=True) for base in (whole, cut)]
         ends = [end.manifest for tree in trees if (end := CheckpointStore(tree, warn=warn).final()) is not None]
         if len(ends) < 2:
-            return f"WARNING: not tried: a training of {2 * half} timesteps did not end within {seconds:.0f} s"
+            return f"WARNING: not tried: a training of {count(2 * half, 'timestep')} did not end within {seconds:.0f} s"
         if ends[0].lineage.generation == ends[1].lineage.generation:
-            return f"WARNING: not tried: there is no rollout start in the middle of {2 * half} timesteps; see `quick`"
+            return f"WARNING: not tried: no rollout starts in the middle of {count(2 * half, 'timestep')}; see `quick`"
         return _compared(ends[0].exact, ends[1].exact)
 
 

@@ -27,6 +27,7 @@ from kaggle_manager.checkpoints.atomic_io import own_folder, write_atomic
 from kaggle_manager.checkpoints.compatibility import is_another_task
 from kaggle_manager.errors import KaggleManagerError, WrongAccelerator
 from kaggle_manager.protocol.events import ResumeEvent
+from kaggle_manager.system.formatting import count
 from kaggle_manager.trainer.runtime.log_lines import Caution, Emit, emit_in_words, say, warn
 from kaggle_manager.trainer.runtime.same_experiment import changed_on_purpose, check_same_experiment
 from kaggle_manager.trainer.runtime.session import SessionOutcome
@@ -96,7 +97,7 @@ def train(
     if resume_point.checkpoint is not None and resume_point.step >= config.total:
         final = CheckpointStore(resume_point.checkpoint.tree, warn=warn).final()
         if final is not None and final.step == resume_point.step:
-            say(f"The target of {config.total} timesteps is already reached, at step {resume_point.step}.")
+            say(f"The target of {count(config.total, 'timestep')} is already reached, at step {resume_point.step}.")
             items = dict(final.manifest.exact.get("items", {}))
             return SessionOutcome("completed", "already reached", resume_point.step, resume_point.step, digests=items)
     with ExitStack() as resources:
@@ -431,11 +432,11 @@ class Session:
     def _announce(self, start: int) -> None:
         total = self.config.total
         if self.resume_point.checkpoint is None:
-            say(f"Starting from zero: {self.resume_point.reason}. Target: {total} timesteps.")
+            say(f"Starting from zero: {self.resume_point.reason}. Target: {count(total, 'timestep')}.")
         elif start >= total:
-            say(f"The target of {total} timesteps is already reached: the newest checkpoint has {start}.")
+            say(f"The target of {count(total, 'timestep')} is already reached: the newest checkpoint has {start}.")
         else:
-            say(f"Resumed from step {start} of {total}; {total - start} timesteps remain.")
+            say(f"Resumed from step {start} of {total}; {count(total - start, 'timestep')} left.")
         rollout = algorithms.rollout_steps(self.model)
         if (total - start) % rollout:
             ends = start + -(-(total - start) // rollout) * rollout

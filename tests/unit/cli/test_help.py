@@ -55,7 +55,7 @@ def test_values_and_arguments_have_the_names_of_the_reference(command: Command) 
     shown = asked(*command.name.split(), "--help", columns=200).stdout
     usage = shown.partition("\n")[0]
     assert "{" not in usage
-    assert not re.search(r"^  -.*<(str|int|float|path|int range|float range|list)", shown, re.MULTILINE)
+    assert not re.search(r"^  \S.*<(str|int|float|path|int range|float range|list)", shown, re.MULTILINE)
     for argument in command.arguments:
         assert name_of(argument) in usage
 
