@@ -266,13 +266,13 @@ class SlurmPlatform(Platform):
         Raises:
             Unavailable: Slurm does not say.
         """
-        done = self.shell.run("scontrol", "--oneliner", "show", "job", number)
+        done = self.shell.ask_slurm("scontrol", "--oneliner", "show", "job", number)
         if found := read_scontrol(done.out):
             return found
         if _NO_SUCH_JOB not in done.error + done.out:
             raise Unavailable(f"Slurm does not say how job {number} is: {one_line(done.error.strip()) or 'no answer'}")
         if self._has_accounting:
-            done = self.shell.run("sacct", *SACCT_OPTIONS, "--jobs", number)
+            done = self.shell.ask_slurm("sacct", *SACCT_OPTIONS, "--jobs", number)
             self._has_accounting = _NO_ACCOUNTING not in done.error
             if done.code and self._has_accounting:
                 raise Unavailable(f"Slurm's accounting does not say how job {number} ended: {one_line(done.error)}")

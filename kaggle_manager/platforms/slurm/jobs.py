@@ -20,7 +20,7 @@ def ask(shell: Shell, *command: str) -> str:
     Raises:
         Unavailable: it does not.
     """
-    done = shell.run(*command)
+    done = shell.ask_slurm(*command)
     if done.code:
         said = one_line(done.error.strip().rpartition("\n")[2])
         raise Unavailable(f"{command[0]} got no answer from Slurm: {said or f'exit code {done.code}'}")
@@ -68,7 +68,7 @@ def end_forsaken(shell: Shell, slug: str, folder: str) -> None:
 def _end(shell: Shell, left: Callable[[], Sequence[str]]) -> None:
     if not (jobs := left()):
         return
-    shell.run("scancel", "--full", *jobs)  # one that has just ended is none to end
+    shell.ask_slurm("scancel", "--full", *jobs)  # one that has just ended is none to end
     deadline = time.monotonic() + _LEAVES_WITHIN_S
     while jobs := left():
         if time.monotonic() > deadline:

@@ -43,14 +43,17 @@ the session. SOURCE is a folder, or what was published, as NAME or NAME/VERSION.
 
 IS_FOLDER = """case $1 in "~/"*) cd -- "$HOME/${1#??}";; *) cd -- "$1";; esac"""
 
-SUBMIT = """
+WITHOUT_VARIABLES = """env -i HOME="$HOME" PATH="$PATH" USER="$(id -un)" LOGNAME="$(id -un)" \\
+    LANG="${LANG:-C.UTF-8}" ${SLURM_CONF:+SLURM_CONF="$SLURM_CONF"}"""
+"""Before a command: it gets no variable of its user's shell."""
+
+SUBMIT = rf"""
 cd -- "$1" && shift || exit 1
-said=$(env -i HOME="$HOME" PATH="$PATH" USER="$(id -un)" LOGNAME="$(id -un)" LANG="${LANG:-C.UTF-8}" \\
-    ${SLURM_CONF:+SLURM_CONF="$SLURM_CONF"} "$@") || { code=$?; printf '%s\\n' "$said"; exit $code; }
-job=$(printf '%s\\n' "$said" | sed -n 's/^\\([0-9][0-9]*\\)\\(;.*\\)\\{0,1\\}$/\\1/p' | tail -n 1)
+said=$({WITHOUT_VARIABLES} "$@") || {{ code=$?; printf '%s\n' "$said"; exit $code; }}
+job=$(printf '%s\n' "$said" | sed -n 's/^\([0-9][0-9]*\)\(;.*\)\{{0,1\}}$/\1/p' | tail -n 1)
 [ -n "$job" ] || exit 0
-printf '%s\\n' "$job"
-printf '%s\\n' "$job" > job_id.tmp && mv -f job_id.tmp job_id || :
+printf '%s\n' "$job"
+printf '%s\n' "$job" > job_id.tmp && mv -f job_id.tmp job_id || :
 """
 """$1: folder of the session, then sbatch and its words. The job has no variable of its user's shell. Prints its number,
 which sbatch calls "7" or "7;cluster", beside what a cluster's own sbatch may say; if it failed, all that it said."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 import shlex
 from collections.abc import Callable, Mapping
@@ -150,7 +151,9 @@ def read_settings(table: Mapping[str, Any], environ: Mapping[str, str]) -> Slurm
                     safe="nothing was started",
                     next_step=f"correct {PREFIX}{name.upper()}",
                 ) from None
-    given |= {name: str(given[name]) for name in ("gpus", "memory", "time") if type(given.get(name)) is int}
+    # TOML reads 12:00:00 without quotes as a time of day.
+    written = {name: given.get(name) for name in ("gpus", "memory", "time")}
+    given |= {name: str(value) for name, value in written.items() if type(value) in (int, datetime.time)}
     try:
         settings = SlurmSettings(**given)
     except ValidationError as error:

@@ -15,12 +15,13 @@ from pathlib import Path
 
 from kaggle_manager.errors import AuthError, ConfigError, NotFound, StorageError, Unavailable, one_line
 from kaggle_manager.platforms.local_files import storage_error
+from kaggle_manager.platforms.slurm.remote import WITHOUT_VARIABLES
 
 _PATIENCE_S, _TRANSFER_S = 120.0, 3600.0
 _SSH = ("-oBatchMode=yes", "-oConnectTimeout=15", "-oServerAliveInterval=15", "-oServerAliveCountMax=4")
 # What ssh ends with when it is ssh that failed.
 _SSH_FAILED = 255
-_REFUSED = ("Permission denied", "Host key verification failed")
+_REFUSED = ("Permission denied", "Host key verification failed", "Too many authentication failures")
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,16 @@ class Shell:
             TimedOut: it did not end. Unavailable, AuthError: the login host is not reached, or lets nobody in.
             ConfigError: there is no such command here.
         """
-        words = ["ssh", *_SSH, *self.options, "--", self.login, shlex.join(command)] if self.login else list(command)
+        words, given = list(command), stdin.encode("utf-8", "surrogateescape")
+        if self.login:
+            # It goes before the input: as a word, the user's shell there would read it, and a csh reads other quotes.
+            line = shlex.join(command).encode("utf-8", "surrogateescape")
+            words = ["ssh", *_SSH, *self.options, "--", self.login, f"sh -c 'eval \"$(head -c {len(line)})\"'"]
+            given = line + given
         try:
             done = subprocess.run(
                 words,
-                input=stdin.encode("utf-8", "surrogateescape"),
+                input=given,
                 capture_output=True,
                 timeout=within_s,
                 check=False,
@@ -82,6 +88,10 @@ class Shell:
     def script(self, text: str, *arguments: str, stdin: str = "", within_s: float = _PATIENCE_S) -> Done:
         """Run lines of shell; `$1`, `$2`, ... are the arguments."""
         return self.run("sh", "-c", text, "sh", *arguments, stdin=stdin, within_s=within_s)
+
+    def ask_slurm(self, *command: str) -> Done:
+        """Run a command of Slurm, which no variable of the user's shell changes, such as SQUEUE_STATES."""
+        return self.script(f'{WITHOUT_VARIABLES} "$@"', *command)
 
     def write(self, path: str, text: str) -> None:
         """Write a file, whole or not at all.

@@ -108,3 +108,23 @@ def test_a_python_below_the_home_directory_is_that_of_the_cluster(
     (session / "script.py").write_text("print('trains')")
     Shell().run("bash", str(session / "job.sh"), str(session))
     assert (session / "ended").read_text().split() == ["0"], (session / "log").read_text()
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash", "zsh", "tcsh", "fish"])
+def test_a_command_arrives_as_it_was_given_whatever_shell_its_user_has_there(commands: Path, shell: str) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"no {shell} on this machine: apt-get install {shell}")
+    command(commands, "ssh", f'for last; do :; done; exec {shell} -c "$last"')
+    words = ["it's", 'a "b"', "$HOME `id`", "one\ntwo\n", "back\\slash \\'", "!! #~*", "é", ""]
+    script = 'printf "%s|" "$@"; cat'
+    assert (
+        Shell(login="there").script(script, *words, stdin="what comes in\n").out == "|".join(words) + "|what comes in\n"
+    )
+
+
+def test_no_variable_of_a_users_shell_changes_what_slurm_answers(
+    commands: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SQUEUE_STATES", "PENDING")
+    command(commands, "squeue", 'echo "7|${SQUEUE_STATES-every state}"')
+    assert jobs.jobs_of(Shell(), "km-one") == [("7", "every state")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,10 @@ def test_what_sbatch_takes_beside_a_session_is_handed_on() -> None:
 def test_a_variable_whose_quotes_are_not_closed_is_named() -> None:
     with pytest.raises(ConfigError, match=r"KM_SLURM_SBATCH_OPTIONS = .* No closing quotation"):
         read_settings({}, {"KM_SLURM_SBATCH_OPTIONS": "--comment='project 7"})
+
+
+def test_a_time_without_quotes_is_the_duration_that_slurm_reads() -> None:
+    assert read_settings(tomllib.loads("time = 12:00:00"), {}).longest_session_s == 12 * 3600
 
 
 def test_a_variable_that_is_no_setting_is_refused() -> None:
