@@ -6,9 +6,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from kaggle_manager.errors import (
-    Unavailable,
-)
+from kaggle_manager.errors import Unavailable
 from kaggle_manager.orchestrator import stop_early
 from kaggle_manager.orchestrator.run_context import RunContext
 from kaggle_manager.platforms.platform import EndCause

@@ -19,10 +19,7 @@ from typing import Any
 from kaggle_manager.checkpoints import RestoreReport
 from kaggle_manager.config import RunConfig, build_config
 from kaggle_manager.console.reporter import Reporter
-from kaggle_manager.errors import (
-    NotFound,
-    error_context,
-)
+from kaggle_manager.errors import NotFound, error_context
 from kaggle_manager.notify.notifier import Notifier
 from kaggle_manager.orchestrator import notifications
 from kaggle_manager.orchestrator.adopt import Adopted, adopt_run
