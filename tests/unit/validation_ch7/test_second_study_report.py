@@ -147,6 +147,21 @@ def test_every_sentence_of_result_is_chosen_by_the_data(
     assert said_of_all[delay_s] in conclusion.replace("\n", " ")
 
 
+@pytest.mark.parametrize(("delay_s", "is_beaten"), [(20.0, False), (40.0, True)])
+def test_a_condition_in_which_a_baseline_is_lower_is_named(
+    tmp_path: Path, declaration: Declaration, delay_s: float, is_beaten: bool
+) -> None:
+    delays = {"main": delay_s, "greedy_queue": 25.0, "second": 1.0}
+    kept = keep_invented(tmp_path / "kept", declaration, delays, {})
+    (result,) = gather(kept, declaration)
+    assert [each.controller for each in result.better_baselines.values()] == ["greedy_queue"] * is_beaten
+    text = text_of(kept, declaration, "en")
+    assert ("In each of the 1~conditions PPO has a lower" in text) != is_beaten
+    assert ("In 0 of the 1~conditions PPO has a lower" in text) == is_beaten
+    assert ("Exceptions: demand × 1.2 (PPO" in text) == is_beaten
+    assert ("Exceptions : demande × 1,2 (PPO" in text_of(kept, declaration, "fr")) == is_beaten
+
+
 def test_each_verdict_has_its_words_and_an_interval_within_the_margin_is_said(
     tmp_path: Path, declaration: Declaration
 ) -> None:

@@ -63,6 +63,17 @@ class SiteResult:
         return {AS_TRAINED: self.summaries, **self.shifted}
 
     @property
+    def better_baselines(self) -> dict[str, Summary]:
+        """Of each condition not met in training, the baseline of the lowest mean delay, where the agent's is not."""
+        found = {}
+        for condition, summaries in self.shifted.items():
+            rivals = {name: each for name, each in summaries.items() if name == MAIN or name not in self.agents}
+            lowest = min(rivals, key=lambda name: rivals[name].delay_of_all.value)
+            if MAIN in rivals and lowest != MAIN:
+                found[condition] = rivals[lowest]
+        return found
+
+    @property
     def exact(self) -> bool:
         """Whether every kept training has the bits of one that was never interrupted, as far as it knows."""
         every = [each for kept in self.trainings.values() for each in kept]
