@@ -46,7 +46,7 @@ STRIKES_AFTER_S = 0.6
 def train_over_sessions(work: Path, scenario: str, seed: int, limit_s: float) -> None:
     """Train by `km run`, again and again until it says that the target is reached."""
     command = [sys.executable, "-m", "kaggle_manager.cli", "run", SECTION, "--scenario", scenario, "--seed", str(seed)]
-    command += ["--workdir", str(work), "--session-limit", f"{limit_s:g}s"]
+    command += ["--workdir", str(work), "--session-limit", f"{limit_s:g}s", "--no-report"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "KM_PLATFORM": "local"}
     while True:
         with (work / "manager.log").open("a") as log:
