@@ -214,7 +214,7 @@ def test_on_a_laptop_it_stops_when_asked_and_in_time_and_goes_on_by_itself(tmp_p
     limited = train_dqn(tmp_path, "--timesteps", "100000", "--save-every", "20", "--session-limit", f"{limit_s}s")
     said = limited.communicate(timeout=limit_s + HANGS_AFTER_S)[0]
     assert limited.returncode == 0
-    assert f"Resumed from step {stopped.step} of 100000; {100000 - stopped.step:,} timesteps left." in said
+    assert f"Resumed from step {stopped.step:,} of 100,000; {100000 - stopped.step:,} timesteps left." in said
     assert "the session's time is used up" in said
     went_on = find_latest_checkpoint(tree, SCENARIO)
     assert went_on is not None

@@ -97,7 +97,7 @@ def train(
     if resume_point.checkpoint is not None and resume_point.step >= config.total:
         final = CheckpointStore(resume_point.checkpoint.tree, warn=warn).final()
         if final is not None and final.step == resume_point.step:
-            say(f"The target of {count(config.total, 'timestep')} is already reached, at step {resume_point.step}.")
+            say(f"The target of {count(config.total, 'timestep')} is already reached, at step {resume_point.step:,}.")
             items = dict(final.manifest.exact.get("items", {}))
             return SessionOutcome("completed", "already reached", resume_point.step, resume_point.step, digests=items)
     with ExitStack() as resources:
@@ -434,13 +434,13 @@ class Session:
         if self.resume_point.checkpoint is None:
             say(f"Starting from zero: {self.resume_point.reason}. Target: {count(total, 'timestep')}.")
         elif start >= total:
-            say(f"The target of {count(total, 'timestep')} is already reached: the newest checkpoint has {start}.")
+            say(f"The target of {count(total, 'timestep')} is already reached: the newest checkpoint has {start:,}.")
         else:
-            say(f"Resumed from step {start} of {total}; {count(total - start, 'timestep')} left.")
+            say(f"Resumed from step {start:,} of {total:,}; {count(total - start, 'timestep')} left.")
         rollout = algorithms.rollout_steps(self.model)
         if (total - start) % rollout:
             ends = start + -(-(total - start) // rollout) * rollout
-            say(f"{type(self.model).__name__} trains in rollouts of {rollout} timesteps: it will end at {ends}.")
+            say(f"{type(self.model).__name__} trains in rollouts of {rollout:,} timesteps: it will end at {ends:,}.")
         is_trial = total < 5_000  # which no best model is taken from
         if self.config.evaluation_episodes == 1 and not self._episodes_are_alike and not is_trial:
             warn(
