@@ -42,10 +42,20 @@ def latest_slots(tree: TrainingTree) -> list[Slot]:
 
     Only a file is a manifest: a folder or a pipe of such a name, which the user's code made, is none.
     """
-    manifests = tree.checkpoints.glob(f"*{MANIFEST_SUFFIX}")
-    pending = tree.checkpoints.glob(f"*{MANIFEST_SUFFIX}{PENDING_SUFFIX}")
-    names = {path.name.removesuffix(PENDING_SUFFIX) for path in (*manifests, *pending) if path.is_file()}
-    return [Slot(tree.checkpoints, name) for name in sorted(names)]
+    return [Slot(tree.checkpoints, name) for name in manifest_names(tree.checkpoints)]
+
+
+def manifest_names(folder: Path, stem: str = "*") -> list[str]:
+    """Return the names of the manifests in `folder`, committed or pending.
+
+    The pending ones are looked for first: a commit renames them, and the one that is renamed between the two looks is
+    then seen under its final name.
+    """
+    names: set[str] = set()
+    for end in (PENDING_SUFFIX, ""):
+        there = folder.glob(f"{stem}{MANIFEST_SUFFIX}{end}")
+        names |= {path.name.removesuffix(PENDING_SUFFIX) for path in there if path.is_file()}
+    return sorted(names)
 
 
 @dataclass(frozen=True)

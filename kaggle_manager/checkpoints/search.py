@@ -44,7 +44,7 @@ def search(tree: TrainingTree, disk: Disk) -> Found:
     Raises:
         CheckpointIncompatible: another version of kaggle-manager wrote one.
     """
-    named = index.latest_slots(tree)
+    place, named = _folder(tree), index.latest_slots(tree)
     found = index.read_index(tree, disk)
     refused = [(where, f"{where.manifest_name} does not match its own seal.") for where in found.damaged]
     disk_refuses, newest = bool(found.unreadable), None
@@ -58,7 +58,9 @@ def search(tree: TrainingTree, disk: Disk) -> Found:
             refused.append((where, f"{where.manifest_name} or a file of it cannot be read."))
         if newest is not None:
             break
-    return Found(newest, refused, found.unreadable, disk_refuses, bool(named) or is_swapped(tree))
+    # In this order: a restore that ends between the two has put another folder there.
+    unsettled = bool(named) or is_swapped(tree) or _folder(tree) != place
+    return Found(newest, refused, found.unreadable, disk_refuses, unsettled)
 
 
 def search_beside_owner(tree: TrainingTree, disk: Disk) -> Found:
@@ -122,6 +124,14 @@ def read_verified(tree: TrainingTree, where: Slot, disk: Disk) -> Content | None
 def is_swapped(tree: TrainingTree) -> bool:
     """Whether a restore is just before its last rename, or was cut there."""
     return not tree.root.exists() and atomic_swap.ready(tree.root).is_dir()
+
+
+def _folder(tree: TrainingTree) -> tuple[int, int] | None:
+    """Which folder is in the tree's place; None where there is none."""
+    with contextlib.suppress(OSError):
+        status = tree.root.stat()
+        return status.st_dev, status.st_ino
+    return None
 
 
 def _refuse_to_start_over(found: Found, tree: TrainingTree) -> None:

@@ -132,7 +132,7 @@ class CheckpointStore:
             StorageError: none can be read because the disk refuses.
         """
         found = search.search_beside_owner(self.tree, self._disk)
-        if search.is_swapped(self.tree):
+        if found.newest is None and search.is_swapped(self.tree):
             raise CheckpointCorrupt(
                 f"A restore of {self.tree.root} was interrupted before its last step.",
                 safe=f"the restored tree, which is whole, in {atomic_swap.ready(self.tree.root)}",

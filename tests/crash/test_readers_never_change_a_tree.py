@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import crash_workload as workload
 import pytest
 from crash_disks import Died, DyingDisk, WatchedDisk
 
-from kaggle_manager.checkpoints import CheckpointStore, Disk, TrainingTree, atomic_slot
+from kaggle_manager.checkpoints import CheckpointStore, Disk, TrainingTree, atomic_slot, search
 from kaggle_manager.checkpoints.file_list import list_files
 from kaggle_manager.errors import CheckpointCorrupt, KaggleManagerError
 from kaggle_manager.trees.inspect import look_at, verify_tree
@@ -134,6 +135,42 @@ def test_a_save_between_two_reads_is_no_damage(tmp_path: Path, monkeypatch: pyte
         for at in range(counting.calls):
             found = look(CheckpointStore(tree, disk=Interrupting(at, work), warn=pytest.fail))
             assert found is not None, f"interrupted before read {at}"
+
+
+@pytest.mark.parametrize("at", range(1, 5))
+def test_a_restore_that_ends_while_a_reader_looks_leaves_no_empty_tree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    monkeypatch.setattr(atomic_slot, "LOOKS_AGAIN_S", (0.0,))
+    tree = TrainingTree(tmp_path / "models", workload.SCENARIO)
+    live(tree)
+    ready = tree.root.rename(tmp_path / "models.ready")
+    looks = itertools.count(1)
+
+    def glob(folder: Path, pattern: str, real: Callable[[Path, str], Iterable[Path]] = Path.glob) -> list[Path]:
+        there = list(real(folder, pattern))
+        if next(looks) == at:
+            ready.rename(tree.root)
+        return there
+
+    monkeypatch.setattr(Path, "glob", glob)
+    assert CheckpointStore(tree, warn=pytest.fail).find_latest_checkpoint() is not None
+    assert tree.root.is_dir(), "it ended meanwhile"
+
+
+def test_a_restore_that_begins_when_a_reader_has_looked_is_no_interrupted_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = TrainingTree(tmp_path / "models", workload.SCENARIO)
+    live(tree)
+
+    def look(*arguments: Any, real: Callable[..., search.Found] = search.search_beside_owner) -> search.Found:
+        found = real(*arguments)
+        tree.root.rename(tmp_path / "models.ready")
+        return found
+
+    monkeypatch.setattr(search, "search_beside_owner", look)
+    assert CheckpointStore(tree, warn=pytest.fail).find_latest_checkpoint() is not None
 
 
 OWNER = """

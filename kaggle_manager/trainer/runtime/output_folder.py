@@ -20,7 +20,6 @@ from typing import BinaryIO
 
 from kaggle_manager.checkpoints import Disk, TrainingTree, atomic_slot, index, replay_files
 from kaggle_manager.checkpoints.atomic_slot import Slot
-from kaggle_manager.checkpoints.layout import MANIFEST_SUFFIX, PENDING_SUFFIX
 from kaggle_manager.errors import KaggleManagerError
 from kaggle_manager.protocol.events import Event, ProgressEvent
 from kaggle_manager.protocol.file_names import OTHERS_ARCHIVE, START_FILE, TREE_FOLDER
@@ -202,14 +201,7 @@ class OutputWatch:
 def _slots(tree: TrainingTree) -> Iterator[Slot]:
     yield from index.latest_slots(tree)
     yield index.best_slot(tree)
-    pattern = f"*_final{MANIFEST_SUFFIX}"
-    names = {
-        path.name.removesuffix(PENDING_SUFFIX)
-        for end in ("", PENDING_SUFFIX)
-        for path in tree.root.glob(pattern + end)
-        if path.is_file()
-    }
-    yield from (Slot(tree.root, name) for name in sorted(names))
+    yield from (Slot(tree.root, name) for name in index.manifest_names(tree.root, "*_final"))
 
 
 def _entry(working: Path, path: Path, sha256: str | None) -> OutputEntry:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree, find_latest_checkpoint
+from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree, find_latest_checkpoint, index
 from kaggle_manager.errors import LineageMismatch, StorageError
 
 SCENARIO = "traffic_light_control"
@@ -50,6 +52,29 @@ def test_the_documented_timeline_ends_with_latest_and_final_at_100k_and_best_at_
     assert final is not None
     assert (best.step, best.manifest.score, best.read("model")) == (20_000, -25.0, b"model 20000")
     assert (final.step, final.model_path) == (100_000, store.tree.final)
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 4])
+def test_a_checkpoint_is_found_while_its_manifest_is_renamed(
+    store: CheckpointStore, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    save(store, 1)
+    save(store, 2)
+    newest = index.latest_slot(store.tree, 2)
+    newest.manifest_path.rename(newest.pending_path)
+    looks = itertools.count(1)
+
+    def glob(folder: Path, pattern: str, real: Callable[[Path, str], Iterable[Path]] = Path.glob) -> Iterator[Path]:
+        there = list(real(folder, pattern))
+        if next(looks) == at:
+            newest.pending_path.rename(newest.manifest_path)
+        yield from there
+
+    monkeypatch.setattr(Path, "glob", glob)
+    found = store.find_latest_checkpoint()
+    assert found is not None
+    assert found.step == 2
+    assert newest.manifest_path.is_file(), "it was renamed meanwhile"
 
 
 def test_exactly_two_latest_are_kept_under_the_documented_names(store: CheckpointStore) -> None:
