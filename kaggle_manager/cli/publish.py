@@ -6,6 +6,7 @@ import contextlib
 import sys
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -34,6 +35,9 @@ def publish(
         bool, typer.Option("--private", help="A repository that is made can be read by you alone.")
     ] = False,
     video: Annotated[bool, typer.Option(help="With a video of an episode, where the environment draws one.")] = True,
+    preview: Annotated[
+        Path | None, typer.Option(help="Write what would be published into this folder; nothing is sent.")
+    ] = None,
     *,
     of: TreeOf,
     as_json: JsonOption = False,
@@ -49,8 +53,10 @@ def publish(
       km publish section_7_6_rl_performance hf://me/traffic-light
 
       km publish section_7_6_rl_performance hf://me/traffic-light --private --no-video
+
+      km publish section_7_6_rl_performance hf://me/traffic-light --preview card
     """
-    from kaggle_manager.integrations.hub import publish_model
+    from kaggle_manager.integrations.hub import preview_model, publish_model
 
     def film(checkpoint: Checkpoint) -> bytes:
         if not video:
@@ -59,16 +65,22 @@ def publish(
             return _video_of(config, checkpoint)
 
     with reporter(as_json) as shown:
+        if preview and private:
+            raise ConfigError("--private is for a repository, and a preview makes none.", next_step="leave one out")
         config = of.config()
         printed = contextlib.redirect_stdout(sys.stderr)  # what libraries and environments print is no data
         with another_tree_may_be_meant(of), libraries_needed_for("publishing"), printed:
-            done = publish_model(config, url, film=film, private=private, now=time.time(), tell=shown.status)
+            if preview:
+                done = preview_model(config, url, preview, film=film, now=time.time(), tell=shown.status)
+            else:
+                done = publish_model(config, url, film=film, private=private, now=time.time(), tell=shown.status)
         if done.no_video and video:
-            shown.warn(f"published without a video: {done.no_video}")
+            shown.warn(f"{'written' if preview else 'published'} without a video: {done.no_video}")
     score = "" if done.score is None else f", score {done.score:.6g}"
-    news = "was there already" if done.up_to_date else "is published"
+    news = "was there already" if done.up_to_date else "is written to a folder" if preview else "is published"
     lines = [f"the best model of run {done.run_id}, step {done.step:,}{score}, {news}: {done.url}"]
-    lines.append(f"  {count(len(done.files), 'file')}, commit {done.commit[:12]}")
+    at = "nothing was sent" if preview else f"commit {done.commit[:12]}"
+    lines.append(f"  {count(len(done.files), 'file')}, {at}")
     answer({"schema": 1, **asdict(done)}, lines, as_json=as_json)
 
 

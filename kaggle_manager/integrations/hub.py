@@ -12,7 +12,7 @@ import functools
 import json
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -57,11 +57,11 @@ class PublishReport:
     """What came of a publication.
 
     Attributes:
-        repository: OWNER/NAME on the Hub; url: its address.
+        repository: OWNER/NAME on the Hub; url: its address, or the folder of a preview.
         run_id: of the run; step: of its best model; score: of that.
         files: names of what is there now.
         no_video: why there is no video; "" where there is one.
-        commit: of the repository, as it is now.
+        commit: of the repository, as it is now; "" for a preview.
         up_to_date: all of it was there already.
     """
 
@@ -110,14 +110,7 @@ def publish_model(
         api = hub.HfApi()
         there = _Repository.look(api, repository)
         there.check_is_of(model)
-        files = _files(model, checkpoint)
-        no_video = "" if there.has_video_of(checkpoint) else _add_video(files, checkpoint, film, tell)
-        names = {*files, FACTS, CARD} | ({VIDEO} if not no_video else set())
-        others = names - {file.name for file in model.best.files} - {FACTS, CARD}
-        model = replace(model, others=tuple(sorted(others)))
-        head = hub.ModelCardData(**metadata_of(model)).to_yaml()
-        files |= {FACTS: facts_of(model), CARD: f"---\n{head}\n---\n{page_of(model)}".encode()}
-        refuse_secrets(files)
+        files, names, no_video = _publication(model, checkpoint, film, tell, has_video=there.has_video_of(checkpoint))
         if there.commit is None:
             api.create_repo(repository, private=private or None, exist_ok=True)
         tell(f"sending {len(files)} files to {repository}")
@@ -130,24 +123,78 @@ def publish_model(
             commit_message=f"Best model of run {model.report.run_id[:8]}, step {model.best.step}",
             parent_commit=there.commit,
         )
+    return _report(model, names, no_video, url=f"{api.endpoint}/{repository}", commit=done.oid, before=there.commit)
+
+
+def preview_model(
+    config: RunConfig, address: str, folder: Path, *, film: Film, now: float, tell: Callable[[str], None]
+) -> PublishReport:
+    """Write what `publish_model` would send into a folder; it needs no token, and nothing is sent.
+
+    Args:
+        folder: made when it is not there.
+        config, address, film, now, tell: as for `publish_model`.
+
+    Raises:
+        ConfigError: there are files in the folder, the address cannot be used, or a token is in a file.
+        NotFound, CheckpointNotFound, ImportError, KaggleManagerError: as `publish_model`.
+        OSError: the folder cannot be written.
+    """
+    model, checkpoint = _model(config, _repository(address), now)
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ConfigError(
+            f"There are files in {folder}.", safe="they are untouched", next_step="name a folder that is empty or new"
+        )
+    files, names, no_video = _publication(model, checkpoint, film, tell, has_video=False)
+    for name, data in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return _report(model, names, no_video, url=str(folder))
+
+
+def _report(
+    model: PublishedModel, names: Set[str], no_video: str, *, url: str, commit: str = "", before: str | None = None
+) -> PublishReport:
     return PublishReport(
-        repository=repository,
-        url=f"{api.endpoint}/{repository}",
+        repository=model.repository,
+        url=url,
         run_id=model.report.run_id,
         step=model.best.step,
         score=model.best.told_score,
         files=tuple(sorted(names)),
         no_video=no_video,
-        commit=done.oid,
-        up_to_date=done.oid == there.commit,
+        commit=commit,
+        up_to_date=commit == before,
     )
+
+
+def _publication(
+    model: PublishedModel, checkpoint: Checkpoint, film: Film, tell: Callable[[str], None], *, has_video: bool
+) -> tuple[dict[str, bytes], Set[str], str]:
+    """The files to send by name, the names of all that is there then, and why there is no video.
+
+    Args:
+        has_video: whether a video of this very model is there already.
+    """
+    import huggingface_hub as hub
+
+    files = _files(model, checkpoint)
+    no_video = "" if has_video else _add_video(files, checkpoint, film, tell)
+    names = {*files, FACTS, CARD} | ({VIDEO} if not no_video else set())
+    others = names - {file.name for file in model.best.files} - {FACTS, CARD}
+    model = replace(model, others=tuple(sorted(others)))
+    head = hub.ModelCardData(**metadata_of(model)).to_yaml()
+    files |= {FACTS: facts_of(model), CARD: f"---\n{head}\n---\n{page_of(model)}".encode()}
+    refuse_secrets(files)
+    return files, names, no_video
 
 
 def _repository(address: str) -> str:
     found = _ADDRESS.fullmatch(address)
     if not found:
         raise ConfigError(
-            f"{address!r} is no address that models are published to.",
+            f"{address!r} is not the address of a model on the Hugging Face Hub.",
             safe="nothing was sent",
             next_step="write it as hf://OWNER/NAME",
         )

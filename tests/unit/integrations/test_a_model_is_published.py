@@ -50,6 +50,27 @@ def publish(folder: Path, *options: str, code: int = 0, to: str = MODEL) -> dict
     return document
 
 
+def test_a_preview_needs_no_token_and_writes_what_would_be_sent(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "_video_of", lambda *_: b"a video")
+    config = begin(tmp_path / "work")
+    grow(config, 1)
+    sent = publish(tmp_path / "work")
+    monkeypatch.delenv("HF_TOKEN")
+    folder, before = tmp_path / "card", len(hub.repositories[MODEL].commits)
+    refused = publish(tmp_path / "work", "--preview", str(folder), "--private", code=2)
+    assert "--private" in refused["why"]
+    assert not folder.exists()
+    done = publish(tmp_path / "work", "--preview", str(folder))
+    assert (done["url"], done["commit"], done["files"]) == (str(folder), "", sent["files"])
+    there = {name: data for name, data in hub.repositories[MODEL].files.items() if name != ".gitattributes"}
+    assert {name: (folder / name).read_bytes() for name in done["files"]} == there
+    assert len(hub.repositories[MODEL].commits) == before
+    refused = publish(tmp_path / "work", "--preview", str(folder), code=2)
+    assert "There are files in" in refused["why"]
+
+
 def test_model_statistics_page_and_curves_are_one_commit_and_a_second_call_changes_nothing(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
