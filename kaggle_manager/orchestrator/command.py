@@ -10,13 +10,15 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from kaggle_manager.config import RunConfig, state_folder
+from kaggle_manager.config import FROM_SECTION, RunConfig, state_folder
 from kaggle_manager.errors import Busy, Interrupted, KaggleManagerError, QuotaError, StorageError
 from kaggle_manager.notify.notifier import Notifier
 from kaggle_manager.orchestrator import notifications
 from kaggle_manager.orchestrator.locking import exclusive_lock
+from kaggle_manager.orchestrator.open_run import REFUSALS
 from kaggle_manager.orchestrator.told import ToldFiles, cause_of
 from kaggle_manager.runs.journal import Journal
+from kaggle_manager.runs.rows import RunRow
 from kaggle_manager.runs.run_state import RunState
 from kaggle_manager.sections.project import STATE_FOLDER, find_project, get_section
 from kaggle_manager.system.formatting import iso
@@ -24,15 +26,21 @@ from kaggle_manager.trees.current_run import current_run
 
 
 @contextmanager
-def command(config: RunConfig, notifier: Notifier, clock: Callable[[], float]) -> Iterator[None]:
-    """Carry a run on, perhaps unattended: as `attended`, and the user is told what needs them."""
+def command(
+    config: RunConfig, notifier: Notifier, clock: Callable[[], float], *, by_user: bool = False
+) -> Iterator[None]:
+    """Carry a run on, perhaps unattended: as `attended`, and the user is told what needs them.
+
+    Args:
+        by_user: the user has asked for this one, and reads why it is refused.
+    """
     try:
         with attended(config):
             yield
     except (Busy, Interrupted, QuotaError):  # another command is at work; the user is here; the run's row says it
         raise
     except KaggleManagerError as error:
-        _tell(config, notifier, clock, error)
+        _tell(config, notifier, clock, error, by_user=by_user)
         raise
     except Exception as defect:  # told like any other end; the traceback is the caller's to show
         _tell(config, notifier, clock, KaggleManagerError(f"a defect of this program: {defect!r}"))
@@ -101,7 +109,14 @@ def _typed(config: RunConfig) -> Iterator[None]:
         ) from error
 
 
-def _tell(config: RunConfig, notifier: Notifier, clock: Callable[[], float], error: KaggleManagerError) -> None:
+def _tell(
+    config: RunConfig,
+    notifier: Notifier,
+    clock: Callable[[], float],
+    error: KaggleManagerError,
+    *,
+    by_user: bool = False,
+) -> None:
     """Note the error in the run's row, where there is one, and send what needs the user and is not told yet."""
     files, row, sent, generation = ToldFiles(config.state, str(config.tree)), None, "", 0
     told = known = files.causes()
@@ -113,7 +128,8 @@ def _tell(config: RunConfig, notifier: Notifier, clock: Callable[[], float], err
             told = known | set(row.told.split())
             run = RunState(journal, row)
             generation = run.newest.generation if run.newest else 0
-            run.note_error(error, iso(clock()), clock())
+            if not (by_user and isinstance(error, REFUSALS) and _is_otherwise(row, config)):
+                run.note_error(error, iso(clock()), clock())
             sent = notifications.command_ended(notifier, config, run.row, error, told, generation)
             if sent or known:
                 run.change(told=" ".join(sorted({*told, sent} - {""})))
@@ -126,6 +142,13 @@ def _tell(config: RunConfig, notifier: Notifier, clock: Callable[[], float], err
             error.message = f"{error.message}\nThe error could not be saved in the journal: {why}"
     else:
         files.clear()
+
+
+def _is_otherwise(row: RunRow, config: RunConfig) -> bool:
+    """Whether the run is another thing than the command was about: finished, or on its way to another target."""
+    if row.finished_at is not None:
+        return not row.quick  # which may not have shown what it is for
+    return config.target != row.target and config.sources["timesteps"] != FROM_SECTION
 
 
 def _state_of(workdir: Path | None) -> Path | None:

@@ -24,8 +24,9 @@ from kaggle_manager.notify.notifier import Notifier
 from kaggle_manager.orchestrator import notifications
 from kaggle_manager.orchestrator.adopt import Adopted, adopt_run
 from kaggle_manager.orchestrator.command import attended, command, settings_told, without_fresh
+from kaggle_manager.orchestrator.open_run import unchanged_if_refused
 from kaggle_manager.orchestrator.passes import Passes
-from kaggle_manager.orchestrator.restore import vouch_for
+from kaggle_manager.orchestrator.restore import check_compatible, vouch_for
 from kaggle_manager.orchestrator.run_context import RunContext
 from kaggle_manager.orchestrator.start import SharedSession
 from kaggle_manager.platforms.platform import SessionStatus
@@ -151,12 +152,12 @@ class ValidationKaggleManager:
             accept_changes=accept_changes,
             image=image,
         )
-        with self._command(config), closing(Journal(config.journal)) as journal:
+        with self._command(config, by_user=True), closing(Journal(config.journal)) as journal:
             config = _as_started(config, journal, also_finished=False)
-            with self._opened(config, journal) as run:
+            with unchanged_if_refused(config, journal, self._reporter), self._opened(config, journal) as run:
                 run.go_on()
                 run.reporter.line(
-                    f"run {run.row.run_id}: {config.name} to {config.target} {config.scenario.unit}, tree {config.tree}"
+                    f"run {run.row.run_id}: {config.name} to {run.config.target:,} {run.row.unit}, tree {config.tree}"
                 )
                 return self._passes.until_done(run)
 
@@ -238,10 +239,13 @@ class ValidationKaggleManager:
             KaggleManagerError: as `run_validation_section`.
         """
         config = self._config(section, **options)
-        with self._command(config), closing(Journal(config.journal)) as journal:
+        with self._command(config, by_user=True), closing(Journal(config.journal)) as journal:
             config = _as_started(config, journal, also_finished=False)
-            with self._opened(config, journal) as run:
+            with unchanged_if_refused(config, journal, self._reporter), self._opened(config, journal) as run:
                 run.go_on()
+                head = run.head() if run.is_between_sessions else None
+                if head is not None and head.step < run.config.target:
+                    check_compatible(run, head)  # now, while what the command asks for can be refused as a whole
 
     def adopt(
         self,
@@ -366,8 +370,8 @@ class ValidationKaggleManager:
         with settings_told(section, workdir, self._notifier, about=repr((section, options))):
             return self._config(section, **options)
 
-    def _command(self, config: RunConfig) -> AbstractContextManager[None]:
-        return command(config, self._notifier, self._clock)
+    def _command(self, config: RunConfig, *, by_user: bool = False) -> AbstractContextManager[None]:
+        return command(config, self._notifier, self._clock, by_user=by_user)
 
     @contextmanager
     def _opened(self, config: RunConfig, journal: Journal) -> Iterator[RunContext]:

@@ -8,8 +8,9 @@ its replay; nothing is deleted.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,19 @@ from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, TrainingTree
 from kaggle_manager.checkpoints.manifest import Manifest
 from kaggle_manager.config import FROM_RUN, FROM_SECTION, RunConfig
 from kaggle_manager.console.reporter import Reporter
-from kaggle_manager.errors import ConfigError, NotFound, NoVersionShown
+from kaggle_manager.errors import (
+    CheckpointIncompatible,
+    ConfigError,
+    NotFound,
+    NoVersionShown,
+    StorageError,
+    VerificationError,
+)
 from kaggle_manager.protocol.file_names import TREE_FOLDER
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import RunRow, SessionRow
+from kaggle_manager.runs.session_image import moved_after
 from kaggle_manager.sessions.connection import Connection
 from kaggle_manager.sessions.download import list_of
 from kaggle_manager.sessions.launch import kernel_names, kernel_of, version_of
@@ -30,8 +39,12 @@ from kaggle_manager.sessions.reconcile import find_named
 from kaggle_manager.status.run_status import which_tree
 from kaggle_manager.system.formatting import epoch
 from kaggle_manager.trees.backups import within_limit
+from kaggle_manager.trees.current_run import current_run
 from kaggle_manager.trees.inspect import look_at, newest_of_run
 from kaggle_manager.trees.recover import head_of, is_there, set_aside
+
+REFUSALS = (ConfigError, VerificationError, CheckpointIncompatible)
+"""What a command is refused with that only the user can set right."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +134,7 @@ def open_run(
                 reporter.checkpoint(line)
     head = head_of(store, config, saved_step=_saved_step(journal, config, unfinished))
     if head is not None and config.target < min(head.step, head.manifest.target):
-        _allow_less(config, store, head, reporter)
+        config = _with_what_is_done(config, store, head, reporter)
     if unfinished is not None and head is not None and head.manifest.lineage.run_id != unfinished.run_id:
         # Somebody put another training's tree here. The tree is the truth: its lineage continues.
         _refuse_while_alive(config, connection, journal, unfinished, at)
@@ -133,6 +146,42 @@ def open_run(
     if unfinished is not None:
         return OpenedRun(_reopened(config, journal, unfinished, reporter), earlier)
     return OpenedRun(_continued_or_new(config, connection, journal, head, at), earlier)
+
+
+@contextmanager
+def unchanged_if_refused(config: RunConfig, journal: Journal, reporter: Reporter) -> Iterator[None]:
+    """A run is as it was again where what the user asks of it is refused: finished, stopped, on its way to its target.
+
+    Only while no session was started or has ended since: what has happened is not taken back. What the user has
+    accepted stays accepted.
+    """
+    before = current_run(config, journal)
+    stages = _stages(journal, before)
+    try:
+        yield
+    except REFUSALS:
+        with suppress(StorageError):  # the refusal is what the user must see; that nothing can be written is met again
+            if before is not None and _stages(journal, before) == stages:
+                _put_back(config, journal, before, reporter)
+        raise
+
+
+def _put_back(config: RunConfig, journal: Journal, before: RunRow, reporter: Reporter) -> None:
+    now = journal.run(before.run_id)
+    if now.finished_at is not None:  # it ended meanwhile, or nothing was changed
+        return
+    moved = ["platform", "owner", "published"] if (now.platform, now.owner) != (before.platform, before.owner) else []
+    names = ["target", "finished_at", "outcome", "wait", "trouble", "told", "seen_to", *moved]
+    settings = [*settings_of(config), *moved_after(0), *(["stopped"] if before.stop_asked else [])]
+    with journal.together():
+        journal.change_run(before.run_id, **{name: getattr(before, name) for name in names})
+        journal.change_settings(before.run_id, **{name: before.settings.get(name) for name in settings})
+    if now.target != before.target:
+        reporter.line(f"  the target of run {before.run_id} stays {before.target:,}")
+
+
+def _stages(journal: Journal, run: RunRow | None) -> list[tuple[int, Stage]]:
+    return [(each.generation, each.stage) for each in journal.sessions(run.run_id, newest=1)] if run else []
 
 
 def _beside_a_session(config: RunConfig, journal: Journal, run: RunRow) -> Manifest | None:
@@ -153,19 +202,19 @@ def _reopened(config: RunConfig, journal: Journal, run: RunRow, reporter: Report
     return journal.run(run.run_id)
 
 
-def _allow_less(config: RunConfig, store: CheckpointStore, head: Checkpoint, reporter: Reporter) -> None:
+def _with_what_is_done(config: RunConfig, store: CheckpointStore, head: Checkpoint, reporter: Reporter) -> RunConfig:
     """A smaller target than what is saved is reached where a final model lies, and out of reach where none does."""
-    final = store.final()
+    final, done = store.final(), min(head.step, head.manifest.target)
     unit = config.scenario.unit
     if final is not None and final.step >= head.step:
         reporter.line(f"  more than {config.target:,} {unit} are done: the final model here is of step {final.step:,}")
-        return
+        return replace(config, target=done)
     raise ConfigError(
         f"{config.tree} is at step {head.step:,} already, on its way to {head.manifest.target:,}: a final model of "
         f"{config.target:,} {unit} cannot come out of it any more.",
         safe="nothing was pushed; the checkpoints and the best model are untouched",
         next_step=f"continue with --timesteps {head.manifest.target}, or end where it is with --timesteps {head.step}; "
-        f"{config.target:,} {unit} from zero take --fresh, which archives this tree, or another --workdir",
+        f"{config.target:,} {unit} from zero: add --fresh, which archives this tree, or use another --workdir",
     )
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, RestoreReport, TrainingTree, restore_tree
 from kaggle_manager.checkpoints.vouched import Vouched, manifests_of
 from kaggle_manager.config import RunConfig
-from kaggle_manager.errors import CheckpointIncompatible, ConfigError, OutputDamaged
+from kaggle_manager.errors import CheckpointIncompatible, ConfigError, OutputDamaged, VerificationError
 from kaggle_manager.orchestrator.run_context import RunContext
 from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions.download import DownloadedSession
+from kaggle_manager.sessions.preflight import refuse_mistakes
 from kaggle_manager.sessions.stored_log import LOG_FILE
 from kaggle_manager.system.formatting import size
 from kaggle_manager.trees import compatibility
@@ -116,11 +117,16 @@ def check_compatible(run: RunContext, checkpoint: Checkpoint) -> str:
 
     Raises:
         CheckpointIncompatible: with every difference, and what to do about each.
+        VerificationError: a difference is a mistake in section.toml, such as a misspelt name.
     """
     safe = f"the training tree {run.config.tree} is untouched, with everything the sessions have saved"
-    verdict = compatibility.check(
-        checkpoint, run.config, safe=safe, warn=run.warn_once, accept_changes=run.changes_are_accepted
-    )
+    try:
+        verdict = compatibility.check(
+            checkpoint, run.config, safe=safe, warn=run.warn_once, accept_changes=run.changes_are_accepted
+        )
+    except CheckpointIncompatible:
+        refuse_mistakes(run.config)
+        raise
     return verdict.accepted
 
 
@@ -133,7 +139,7 @@ def check_finished(run: RunContext, head: Checkpoint) -> None:
     newest = run.state.newest
     try:
         check_compatible(run, head)
-    except (CheckpointIncompatible, ConfigError) as error:
+    except (CheckpointIncompatible, ConfigError, VerificationError) as error:
         if newest is None or newest.facts.get("finished"):
             raise
         run.reporter.warn(

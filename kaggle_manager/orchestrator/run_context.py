@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,7 @@ class RunContext:
         check_before: Callable[[RunConfig, Reporter], None],
     ) -> RunContext:
         opened = open_run(config, connection, journal, reporter, iso(clock()), check_before)
+        config = replace(config, target=opened.row.target)  # more may be done than was asked for
         return cls(config, connection, RunState(journal, opened.row), reporter, clock, opened.earlier_generation)
 
     @property
@@ -128,6 +129,11 @@ class RunContext:
         """
         saved = max(self.state.totals.step, self.state.totals.min_step)
         return head_of(self.store, self.config, saved_step=saved)
+
+    @property
+    def is_between_sessions(self) -> bool:
+        """Whether no session is on its way or still to be restored."""
+        return self.state.newest is None or self.state.newest.stage is Stage.CLOSED
 
     def newest_session(self) -> SessionRow:
         newest = self.state.newest
@@ -249,12 +255,12 @@ class RunContext:
             ConfigError: no session so short could save anything.
         """
         self.state.refresh()
-        now, newest, wait = self.clock(), self.state.newest, self.row.wait
+        now, wait = self.clock(), self.row.wait
         # A wait that was only planned ends when the quota is there again: it may come back before its reset.
         is_held_up = wait is not None and wait.cause != PLANNED_WAIT and wait.is_on(now)
         not_before, why = (wait.until, wait.why) if wait is not None and is_held_up else (0.0, "")
         step, judged, early = 0, False, ""
-        if newest is None or newest.stage is Stage.CLOSED:  # else nothing depends on the tree, which is read in full
+        if self.is_between_sessions:  # else nothing depends on the tree, which is read in full
             head, final = self.head(), self.store.final()
             step = head.step if head else 0
             judged = (final is not None and final.step >= step) or self.store.best() is not None

@@ -87,7 +87,7 @@ def stop_run(
     row = journal.unfinished_run(config.tree)
     if row is None:
         raise NotFound(
-            f"No run of {config.tree} is unfinished.",
+            f"{config.tree} has no unfinished run.",
             safe="nothing was changed",
             next_step=config.command("history"),
         )
@@ -228,17 +228,18 @@ def cancel(client: Platform, version: SessionRef, session: SessionRow, container
     Raises:
         RemoteError, AuthError: the platform could not be asked.
     """
+    number = session.generation
     try:
         is_asked = client.cancel(version, container)
     except NotFound as error:
-        number, said = session.generation, error.message.rstrip(".")
+        said = error.message.rstrip(".")
         words = f"there is nothing to end on the platform ({said}): session {number} has ended, or ends by itself at "
-        words += "its deadline; the next tick restores what it had saved, and no session follows"
+        words += "its deadline; the next `tick` or `run` restores what it had saved, and no session follows"
         return Cancelled(is_done=False, is_settled=True, words=words)
     if not is_asked:
-        words = f"session {session.generation} has not told its id yet: a tick or `run` that sees it ends the session"
+        words = f"session {number} has not told its id yet: a tick or `run` that sees it ends the session"
         return Cancelled(is_done=False, is_settled=False, words=words)
-    words = f"the platform was asked to end session {session.generation}; the next tick restores what it had saved, "
+    words = f"the platform was asked to end session {number}; the next `tick` or `run` restores what it had saved, "
     return Cancelled(is_done=True, is_settled=True, words=words + "and no session follows")
 
 

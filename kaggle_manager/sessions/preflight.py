@@ -222,7 +222,7 @@ def run_preflight(config: RunConfig, reporter: Reporter, stated: Mapping[str, An
     accelerator = config.section.kernel.accelerator if config.section.has_image else None  # else one of another name
     if warning := remark(accelerator):
         reporter.warn(warning)
-    _raise_for_failed(config, known_failures(config.project_root, config.section, [config.scenario_name]))
+    refuse_mistakes(config)
     if not_here := _not_here(config):
         lacking = lacking_imports(config.project_root, config.section, config.scenario)
         for doubt in (*doubts(config.section), *lacking):
@@ -269,6 +269,11 @@ def shown(
         show(reporter, check)
     reporter.line(counted(result["checks"]))
     return result
+
+
+def refuse_mistakes(config: RunConfig) -> None:
+    """Raise VerificationError for what is wrong by the text alone, such as a misspelt hyperparameter."""
+    _raise_for_failed(config, known_failures(config.project_root, config.section, [config.scenario_name]))
 
 
 def _raise_for_failed(config: RunConfig, checks: Sequence[Check]) -> None:

@@ -14,7 +14,14 @@ from small_project import SECTION, TRAINER, Bench, installed
 
 from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
 from kaggle_manager.config import RunConfig, build_config
-from kaggle_manager.errors import BundleTooLarge, ConfigError, KernelFailed, QuotaError, Unavailable
+from kaggle_manager.errors import (
+    BundleTooLarge,
+    CheckpointIncompatible,
+    ConfigError,
+    KernelFailed,
+    QuotaError,
+    Unavailable,
+)
 from kaggle_manager.orchestrator.campaign import Campaign, Member, seeds_of
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.models import ROOM
@@ -55,6 +62,15 @@ def test_every_member_reaches_the_target_in_a_tree_and_a_lineage_of_its_own(benc
         assert [run.settings.get("seed") for run in journal.runs()] == list(SEEDS)
     assert "refused" not in bench.output
     assert "seed 3: [CHECKPOINT]" in bench.output, "each line says of which member it is"
+
+
+def test_members_whose_target_is_refused_stay_finished(bench: Bench) -> None:
+    campaign(bench, 2).run()
+    bench.edit(f"sections/{SECTION}/section.toml", r"^net_arch = .*$", "net_arch = [128, 128]")
+    with pytest.raises(CheckpointIncompatible):
+        campaign(bench, 4).run()
+    with closing(Journal(bench.workdir / "journal.sqlite")) as journal:
+        assert [(run.outcome, run.target) for run in journal.runs()] == [("finished", 2)] * 3
 
 
 def test_no_more_sessions_than_slots_run_at_once_and_the_one_behind_goes_first(bench: Bench) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import time
@@ -21,7 +22,9 @@ from kaggle_manager.errors import (
     CheckpointNotFound,
     ConfigError,
     Interrupted,
+    NotFinished,
     StorageError,
+    VerificationError,
 )
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.runs.journal import Journal
@@ -198,7 +201,8 @@ def test_a_raised_target_continues_the_same_lineage(bench: Bench) -> None:
     assert second.run_id == first.run_id
     heads = CheckpointStore(bench.tree).valid_checkpoints()
     assert [(head.step, head.manifest.lineage.generation) for head in heads] == [(4, 2), (3, 2)]
-    assert bench.run(timesteps=3).step == 4, "a target that is passed needs no session"
+    passed = bench.run(timesteps=3)
+    assert (passed.step, passed.target, passed.state) == (4, 4, "finished"), "a target that is passed needs no session"
 
 
 def test_less_than_what_is_saved_pushes_nothing(bench: Bench) -> None:
@@ -221,6 +225,53 @@ def test_an_old_final_model_does_not_end_a_longer_training_that_goes_on(bench: B
         bench.run(timesteps=9, interrupt_at="relaunch")
     with pytest.raises(ConfigError, match="at step 4 already, on its way to 9"):
         bench.run(timesteps=2)
+    assert status(bench) == ("ready", False), "the command was wrong, and not the run"
+
+
+def test_a_command_that_is_refused_leaves_a_finished_run_finished(bench: Bench) -> None:
+    bench.run(timesteps=2)
+    bench.edit(*NET, "net_arch = [128, 128]")
+    with pytest.raises(CheckpointIncompatible):
+        bench.run(timesteps=4)
+    assert status(bench) == ("finished", False)
+    bench.edit(*NET, "net_arch = [64, 64]")
+    report = bench.manager().tick(SECTION)
+    assert (report.state, report.step, report.target) == ("finished", 2, 2)
+
+
+def test_a_run_that_was_stopped_stays_so_where_a_command_for_it_is_refused(bench: Bench) -> None:
+    with pytest.raises(Interrupted):
+        bench.run(timesteps=5, interrupt_at="relaunch")
+    with closing(Journal(bench.workdir / "journal.sqlite")) as journal:
+        journal.change_settings(journal.runs()[0].run_id, stopped=True)
+    bench.edit(*NET, "net_arch = [128, 128]")
+    with pytest.raises(CheckpointIncompatible):
+        bench.run(timesteps=5, session_limit="90m")
+    bench.edit(*NET, "net_arch = [64, 64]")
+    with closing(Journal(bench.workdir / "journal.sqlite")) as journal:
+        settings = journal.runs()[0].settings
+    assert (settings.get("stopped"), settings["session_limit_s"]) == (True, 12 * 3600)
+    with pytest.raises(NotFinished):
+        bench.manager().tick(SECTION)
+
+
+def test_a_misspelt_hyperparameter_of_a_trained_run_is_called_misspelt(bench: Bench) -> None:
+    bench.run(timesteps=2)
+    table = f"[scenarios.{SCENARIO}.hyperparameters"
+    bench.edit("sections/small/section.toml", rf"^{re.escape(table)}", f"{table}]\ngama = 0.9\n\n{table}")
+    with pytest.raises(VerificationError, match="did you mean gamma"):
+        bench.run(timesteps=4)
+
+
+def test_a_target_that_is_refused_is_forgotten_and_the_one_before_counts(bench: Bench) -> None:
+    with pytest.raises(Interrupted):
+        bench.run(timesteps=5, interrupt_at="relaunch")
+    bench.edit(*NET, "net_arch = [128, 128]")
+    with pytest.raises(CheckpointIncompatible):
+        bench.run(timesteps=9)
+    assert status(bench) == ("ready", False)
+    bench.edit(*NET, "net_arch = [64, 64]")
+    assert bench.manager().run_validation_section(SECTION).target == 5
 
 
 @pytest.mark.slow
