@@ -24,6 +24,7 @@ import platform
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ sys.path.insert(0, str(PROJECT))  # section 7.6 is this repository's own, and no
 from validation_ch7.section_7_6_rl_performance.environment import TrafficSignalEnv  # noqa: E402
 from validation_ch7.section_7_6_rl_performance.intersection import Intersection, find_intersection  # noqa: E402
 from validation_ch7.section_7_6_rl_performance.second_study.environment import SignalEnv  # noqa: E402
+from validation_ch7.section_7_6_rl_performance.second_study.routes import with_routes  # noqa: E402
 
 DOCUMENT = PROJECT / "validation_ch7" / "section_7_6_rl_performance" / "README.md"
 BEGIN, END = "<!-- traffic speed: begin -->", "<!-- traffic speed: end -->"
@@ -71,11 +73,29 @@ def played(env: SignalEnv | TrafficSignalEnv, site: Intersection, seed: int) -> 
 
 
 def sumo_rl(site: Intersection, seed: int) -> Episode:
+    return played_by_sumo_rl(site, seed, site.route_file)
+
+
+def sumo_rl_with_routes(site: Intersection, seed: int) -> Episode:
+    """With the traffic that this environment gives to SUMO, which sumo-rl could be given as well."""
+    folder = tempfile.TemporaryDirectory()
+    file = Path(folder.name) / site.route_file.name
+    file.write_bytes(with_routes(str(site.net_file), str(site.route_file)))
+    play = played_by_sumo_rl(site, seed, file)
+
+    def episode() -> None:
+        with folder:  # read as the episode goes on
+            play()
+
+    return episode
+
+
+def played_by_sumo_rl(site: Intersection, seed: int, route_file: Path) -> Episode:
     from sumo_rl import SumoEnvironment  # type: ignore[import-untyped]
 
     env = SumoEnvironment(
         net_file=str(site.net_file),
-        route_file=str(site.route_file),
+        route_file=str(route_file),
         single_agent=True,
         begin_time=site.begin_s,
         num_seconds=site.duration_s,
@@ -154,6 +174,7 @@ CASES = (
     Case("the environment of the first study", first_study),
     Case("sumo-rl, TraCI", sumo_rl),
     Case("sumo-rl, libsumo", sumo_rl, {"LIBSUMO_AS_TRACI": "1"}),
+    Case("sumo-rl, libsumo, given our routes", sumo_rl_with_routes, {"LIBSUMO_AS_TRACI": "1"}),
     Case("SUMO alone, libsumo", libsumo_alone),
     Case("SUMO alone, its own program", program_alone),
 )

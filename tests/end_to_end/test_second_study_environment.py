@@ -81,6 +81,15 @@ def test_episodes_are_bit_equal_in_one_process_in_a_fresh_one_and_after_one_that
     assert elsewhere.stdout.split() == [here[1]]
 
 
+def test_until_a_gridlock_vehicles_with_routes_drive_as_sumo_would_send_them() -> None:
+    script = ROOT / "scripts" / "benchmarks" / "traffic_routes.py"
+    done = subprocess.run(
+        [sys.executable, script, "--episodes", "2", "--first", "10"], capture_output=True, text=True, timeout=500
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.endswith("no digest differs before a gridlock\n")
+
+
 def test_what_is_paid_over_an_episode_is_the_delay_it_is_judged_by() -> None:
     env = SignalEnv()
     try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from validation_ch7.section_7_6_rl_performance.second_study.kept.playing import 
 from validation_ch7.section_7_6_rl_performance.second_study.kept.store import Kept, Place
 from validation_ch7.section_7_6_rl_performance.second_study.kept.trainings import code_sha256, policy_of
 from validation_ch7.section_7_6_rl_performance.second_study.report.results import gather
-from validation_ch7.section_7_6_rl_performance.training import FOLDER
+from validation_ch7.section_7_6_rl_performance.training import FOLDER, PROJECT
 
 pytestmark = pytest.mark.slow
 
@@ -45,6 +47,12 @@ def kept(tmp_path_factory: pytest.TempPathFactory, declaration: Declaration) -> 
     kept = Kept(folder / "kept")
     study.carry_out(kept, declaration, folder, timesteps=2)
     return kept
+
+
+def test_the_report_in_the_repository_is_what_its_data_give_to_the_last_bit_of_a_figure() -> None:
+    command = [sys.executable, "-m", "kaggle_manager.cli", "report", "section_7_6_rl_performance", "--check"]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_training_is_kept_with_the_code_that_trained_it_and_a_policy_of_tensors_alone(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -70,6 +72,23 @@ def test_what_the_first_study_is_made_of_is_not_changed_by_the_second() -> None:
         declared = identity_of(section, scenario, ROOT)
         assert declared["environment_fingerprint"] == environment, scenario
         assert declared["reward_fingerprint"] == FIRST_REWARD
+
+
+@pytest.mark.parametrize("scenario", ["signal_control", "signal_control_ppo_cologne1"])
+def test_what_trainer_and_simulator_are_made_of_is_named_in_the_section(scenario: str) -> None:
+    """The simulator's process imports what no look at the trainer's would find."""
+    program = (
+        "import sys\n"
+        "from validation_ch7.section_7_6_rl_performance.second_study import environment, episode_server\n"
+        "print(*(module.__file__ for name, module in sys.modules.items() if name.startswith('validation_ch7.')))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    imported = {
+        Path(file).relative_to(FOLDER).as_posix() for file in done.stdout.split() if FOLDER in Path(file).parents
+    }
+    config = load_section(FOLDER / "section.toml").agent(scenario)
+    unnamed = imported - {*config.environment_files, *config.reward_files}
+    assert {file for file in unnamed if not file.endswith("__init__.py")} == set()
 
 
 def test_an_approach_goes_on_upstream_as_far_as_the_detection_and_no_lane_is_in_two() -> None:

@@ -187,7 +187,7 @@ def test_each_verdict_has_its_words_and_an_interval_within_the_margin_is_said(
         ),
         "fr": (
             "sans qu'il soit établi que l'écart dépasse la marge ; l'intervalle est tout entier dans la marge",
-            "Contre le plan à temps fixe fourni, son retard est meilleur ; contre SOTL, plus bas, sans que la marge",
+            "Contre le plan à temps fixe fourni, son retard est meilleur ; contre SOTL, plus bas, sans dépassement",
             "Contre le plan à temps fixe fourni, le critère n'est pas rempli bien que le retard soit meilleur",
         ),
     }
@@ -270,7 +270,7 @@ def test_a_training_over_sessions_is_told_with_its_kills_and_whether_its_bits_ar
     kept.keep_sessions("synthetic", body)
     (told,) = gather_around(kept, declaration, gather(kept, declaration)).over_sessions
     assert (told.goodput, told.equal) == (0.75, True)
-    assert "killed were the trainer once, the machine once, the manager 2 times" in text_of(kept, declaration, "en")
+    assert "killed were the trainer once, the machine once and the manager 2 times" in text_of(kept, declaration, "en")
     assert "Sa politique est, bit à bit, celle de" in text_of(kept, declaration, "fr")
     for name in ("policy_sha256", "uninterrupted_policy_sha256"):
         kept.keep_sessions("synthetic", {**body, name: "another"})

@@ -3,6 +3,7 @@
 python -m validation_ch7.section_7_6_rl_performance.report --scenario traffic_light_control_ingolstadt1
 """
 
+import kaggle_manager.trainer  # noqa: F401  # it pins the arithmetic, which has to be before NumPy is loaded
 from validation_ch7.section_7_6_rl_performance.report.writing import (
     SECTION_FILE,
     check_report,

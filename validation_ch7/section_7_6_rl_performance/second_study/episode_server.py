@@ -18,8 +18,9 @@ import tempfile
 import xml.etree.ElementTree as ET
 from array import array
 from collections.abc import Sequence
+from functools import cache
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import IO, Any
 
 # `_trip` is private there and stays so: a change of that file would be another environment of the first study.
 from validation_ch7.section_7_6_rl_performance.episode_server import _trip, explain_import_error
@@ -34,6 +35,7 @@ from validation_ch7.section_7_6_rl_performance.second_study.messages import (
     pack_look,
     read_order,
 )
+from validation_ch7.section_7_6_rl_performance.second_study.routes import with_routes
 from validation_ch7.section_7_6_rl_performance.second_study.signal_controller import SignalController
 
 
@@ -54,10 +56,16 @@ def serve(descriptor: int) -> None:
                 return
             if not message.startswith(REQUEST):  # meant for an episode that has just been killed
                 continue
+            request: EpisodeRequest = pickle.loads(message[1:])
+            try:
+                traffic = _traffic(request.net_file, request.route_file)
+            except (OSError, ET.ParseError) as error:
+                _fail(connection, f"The traffic of {request.route_file} cannot be read: {error}")
+                return
             child = os.fork()
             if child == 0:
                 try:
-                    _run_episode(libsumo, connection, pickle.loads(message[1:]))
+                    _run_episode(libsumo, connection, request, traffic)
                 except (EOFError, BrokenPipeError, ConnectionResetError):
                     pass  # the trainer is gone
                 except Exception as error:
@@ -75,9 +83,19 @@ def _fail(connection: Connection, *what: str) -> None:
         connection.send_bytes(FAILED + pickle.dumps(what))
 
 
-def _run_episode(sumo: Any, connection: Connection, request: EpisodeRequest) -> None:
-    with tempfile.TemporaryFile() as tripinfo:  # unlinked at birth: a killed episode leaves nothing behind
-        sumo.start(_options(request, tripinfo.fileno()))
+@cache
+def _traffic(net_file: str, route_file: str) -> IO[bytes]:
+    """What SUMO reads in every episode; made once."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115  # stays open for all forks; unlinked: a kill leaves nothing behind
+    file.write(with_routes(net_file, route_file))
+    file.flush()
+    return file
+
+
+def _run_episode(sumo: Any, connection: Connection, request: EpisodeRequest, traffic: IO[bytes]) -> None:
+    with tempfile.TemporaryFile() as tripinfo:
+        traffic.seek(0)  # where a file opened by its descriptor goes on where that one stands
+        sumo.start(_options(request, traffic.fileno(), tripinfo.fileno()))
         watch, controller = Watch(sumo, request), SignalController(request.greens, request.timing)
         show, step, shown = sumo.trafficlight.setRedYellowGreenState, sumo.simulationStep, None
         connection.send_bytes(watch.look(controller))
@@ -102,12 +120,12 @@ def _run_episode(sumo: Any, connection: Connection, request: EpisodeRequest) -> 
             connection.send_bytes(TRIPS + pickle.dumps(tuple(_trip(row.attrib, request.end_s) for row in rows)))
 
 
-def _options(request: EpisodeRequest, tripinfo: int) -> list[str]:
+def _options(request: EpisodeRequest, traffic: int, tripinfo: int) -> list[str]:
     """SUMO's command line: no teleporting, and vehicles enter as in SUMO 1.9, the version RESCO was made with."""
     return [
         "sumo",
         f"--net-file={request.net_file}",
-        f"--route-files={request.route_file}",
+        f"--route-files=/dev/fd/{traffic}",
         f"--begin={request.begin_s}",
         f"--end={request.end_s}",
         f"--seed={request.seed}",

@@ -83,7 +83,9 @@ class Observer:
             "exits": exits * 2,
             "box": [FULL_BOX] * lanes,
         }
-        self._whole = {group: np.asarray(whole.get(group, np.ones(size[group]))) for group in self._groups}
+        self._whole = np.concatenate([whole.get(group, np.ones(size[group])) for group in self._groups])
+        ends = np.cumsum([size[group] for group in self._groups]).tolist()
+        self._slices = {group: slice(end - size[group], end) for group, end in zip(self._groups, ends, strict=True)}
         self._served = [tuple(map(list, site.served(phase))) for phase in range(self._phases)]
         self._is_by_phase = layout == "phases"
         blocks = sum({"phase": 1, "timing": 3, "exits": 4}.get(group, 2) for group in self._groups)
@@ -91,14 +93,14 @@ class Observer:
 
     def see(self, snapshot: Snapshot, seen: Readings) -> Vector:
         """The observation of a moment of which the detectors say `seen`."""
-        parts = {
-            group: (np.asarray(self._part(group, snapshot, seen)) / self._whole[group]).clip(0.0, 1.0)
-            for group in self._groups
-        }
-        if self._is_by_phase:
-            shown = snapshot.phase if snapshot.following is None else snapshot.following
-            return np.concatenate([self._block(phase, shown, parts) for phase in range(self._phases)], dtype=np.float32)
-        return np.concatenate(list(parts.values()), dtype=np.float32)
+        parts = self._parts(snapshot, seen)
+        amounts = np.concatenate([parts[group] for group in self._groups])
+        values: npt.NDArray[np.float64] = (amounts / self._whole).clip(0.0, 1.0)
+        if not self._is_by_phase:
+            return values.astype(np.float32)
+        shown = snapshot.phase if snapshot.following is None else snapshot.following
+        shares = {group: values[place] for group, place in self._slices.items()}
+        return np.concatenate([self._block(phase, shown, shares) for phase in range(self._phases)], dtype=np.float32)
 
     def _block(self, phase: int, shown: int, parts: dict[str, npt.NDArray[np.float64]]) -> list[float]:
         lanes, exits = self._served[phase]
@@ -113,22 +115,20 @@ class Observer:
                 block += [statistic for half in halves for statistic in (half.mean(), half.max())]
         return block
 
-    def _part(self, group: str, snapshot: Snapshot, seen: Readings) -> Sequence[float] | npt.NDArray[np.float64]:
+    def _parts(self, snapshot: Snapshot, seen: Readings) -> dict[str, Sequence[float] | npt.NDArray[np.float64]]:
+        """What there is to say of each group, before it is divided."""
         is_changing = snapshot.following is not None
-        if group == "phase":
-            shown = snapshot.phase if snapshot.following is None else snapshot.following
-            return [float(phase == shown) for phase in range(self._phases)]
-        if group == "timing":
-            green_s = 0 if is_changing else snapshot.green_s
-            may_end = green_s >= self._timing.min_green_s
-            return [float(is_changing), green_s / self._timing.max_green_s, float(may_end)]
-        if group == "exits":
-            return np.concatenate([seen.exit_vehicles, seen.exit_halting])
+        shown = snapshot.phase if snapshot.following is None else snapshot.following
+        green_s = 0 if is_changing else snapshot.green_s
+        may_end = green_s >= self._timing.min_green_s
         return {
+            "phase": [float(phase == shown) for phase in range(self._phases)],
+            "timing": [float(is_changing), green_s / self._timing.max_green_s, float(may_end)],
             "density": seen.vehicles,
             "queue": seen.halting,
             "near": seen.near,
             "approaching": seen.approaching,
             "longest_wait": seen.longest_wait_s,
+            "exits": np.concatenate([seen.exit_vehicles, seen.exit_halting]),
             "box": seen.in_box,
-        }[group]
+        }

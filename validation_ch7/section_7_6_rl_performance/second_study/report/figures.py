@@ -160,7 +160,7 @@ def over_the_episode(result: SiteResult, language: Language) -> Figure:
 
 
 def conditions(result: SiteResult, language: Language) -> Figure:
-    """Delay under conditions that nobody was trained or tuned for; a number beside a point counts gridlocks."""
+    """Delay under conditions that nobody was trained or tuned for; a number below a point counts gridlocks."""
     by_condition: dict[str, Mapping[str, Any]] = {AS_TRAINED: result.summaries, **result.shifted}
     names = [name for name in result.summaries if name not in UNTRAINED]
     figure = new_figure(1.0 + 0.42 * len(by_condition))
@@ -176,8 +176,8 @@ def conditions(result: SiteResult, language: Language) -> Figure:
             axes.plot(each.delay_of_all.value, row + offset, marker, ms=3.5, color=COLOURS[name], label=label, ls="")
             if each.gridlocked:
                 axes.annotate(
-                    f"{each.gridlocked}/{each.episodes}", (each.delay_of_all.value, row + offset), xytext=(4, 0),
-                    textcoords="offset points", fontsize=5, color=GRIDLOCK, va="center",
+                    f"{each.gridlocked}/{each.episodes}", (each.delay_of_all.value, row + offset), xytext=(0, -3),
+                    textcoords="offset points", fontsize=5, color=GRIDLOCK, ha="center", va="top",
                 )  # fmt: skip
     axes.set_xscale("log")
     axes.set_xticks([20, 30, 50, 100, 200, 500])

@@ -82,7 +82,10 @@ def _environment(language: Language, confidence: float) -> jinja2.Environment:
         return ", ".join(said) or "--"
 
     def all_of(keys: Sequence[str]) -> str:
-        *others, last = (word(f"the_{key}", language).translate(shared.SPECIAL) for key in keys)
+        return listed([word(f"the_{key}", language).translate(shared.SPECIAL) for key in keys])
+
+    def listed(texts: Sequence[str]) -> str:
+        *others, last = texts
         return f"{', '.join(others)} {'et' if language == 'fr' else 'and'} {last}" if others else last
 
     def killed(kills: Mapping[str, int]) -> str:
@@ -90,7 +93,7 @@ def _environment(language: Language, confidence: float) -> jinja2.Environment:
             return word("once", language) if count == 1 else word("times", language).format(count)
 
         of = ("trainer", "machine", "manager")
-        return ", ".join(f"{word(f'killed_{what}', language)} {often(kills[what])}" for what in of if what in kills)
+        return listed([f"{word(f'killed_{what}', language)} {often(kills[what])}" for what in of if what in kills])
 
     def by_verdict(comparisons: Sequence[Comparison]) -> list[tuple[str, list[str]]]:
         of = {verdict: [each.other for each in comparisons if each.verdict == verdict] for verdict in VERDICTS}
