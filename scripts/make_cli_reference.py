@@ -157,8 +157,7 @@ def name_of(argument: Any) -> str:
 
 
 def argument_row(command: Command, argument: Any) -> str:
-    choices = placeholder(command, argument) if is_choice(command, argument) else ""
-    return row(f"`{name_of(argument)}`", f"{argument.help} {choices}".strip(), default_of(argument))
+    return row(f"`{name_of(argument)}`", argument.help, default_of(argument))
 
 
 def option_row(command: Command, option: Any) -> str:

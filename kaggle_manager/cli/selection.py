@@ -11,6 +11,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, asdict, dataclass, fields
+from enum import StrEnum
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
@@ -162,7 +163,7 @@ def as_command(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def _with_metavar(parameter: inspect.Parameter) -> inspect.Parameter:
-    """A parameter whose value the help names as docs/cli.md does: N, TEXT, PATH, or the argument's name."""
+    """A parameter whose value the help names as docs/cli.md does: N, TEXT, PATH, a choice, or the argument's name."""
     if get_origin(parameter.annotation) is not Annotated:
         return parameter
     kind, *extras = get_args(parameter.annotation)
@@ -177,6 +178,8 @@ def _with_metavar(parameter: inspect.Parameter) -> inspect.Parameter:
         extra = copy.copy(extra)
         if is_argument:
             extra.metavar = parameter.name.upper()
+        elif inspect.isclass(types[0]) and issubclass(types[0], StrEnum):
+            extra.metavar = f"[{'|'.join(types[0])}]"
         elif all(each in _METAVARS for each in types):
             extra.metavar = " ".join(_METAVARS[each] for each in types)
         return extra

@@ -138,7 +138,7 @@ def logs(
 ) -> None:
     """Print the log of a session.
 
-    Of a running session, what it has printed so far, read from the platform; of one that ended, the log that was
+    For a running session, what it has printed so far, read from the platform; for one that ended, the log
     downloaded with its output.
 
     Examples:

@@ -188,7 +188,7 @@ def document(content: Content, head: Child, *, live: bool) -> str:
     return f"<!doctype html>\n{page}\n"
 
 
-SECTIONS = {"attention": "Attention", "live": "Live sessions", "groups": "Campaigns and sweeps", "runs": "Runs"}
+SECTIONS = {"attention": "Action required", "live": "Live sessions", "groups": "Campaigns and sweeps", "runs": "Runs"}
 """The parts above the articles, in their order, with what they are called."""
 
 

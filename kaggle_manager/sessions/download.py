@@ -347,7 +347,7 @@ def _forget_others(folder: Path, wanted: set[str]) -> None:
 def _account_of(found: Sorted, moved: int) -> str:
     """What became of the session's files, in words."""
     parts = [f"{count(len(found.missing), 'file')} downloaded ({size(moved)})"]
-    for files, how in ((found.copied, "unchanged in the local tree"), (found.here, "here already")):
+    for files, how in ((found.copied, "unchanged in the local tree"), (found.here, "downloaded before")):
         if files:
             parts.append(f"{len(files)} {how} ({size(sum(file.size or 0 for file in files))})")
     return ", ".join(parts)

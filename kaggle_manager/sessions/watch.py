@@ -84,7 +84,7 @@ def watch(
         bundle_sha256: the code that was built; a session that says it runs other code is reported at once.
         until: a moment on `clock`; 0 is one look: the status, and what the log has by now.
         earlier: what an earlier call saw; its lines are not shown again, its waits count on.
-        on_seen: told what was seen, at most every ten seconds, and at the end.
+        on_seen: told what was seen: when the first line came, then at most every ten seconds, and at the end.
         session_s: seconds this session may run in all, for the forecast that is shown.
         lane: in which lane of it the run is (`protocol.lanes`), whose lines alone are shown.
         log_copy: a file that holds what has come of the log so far.
@@ -116,7 +116,7 @@ def watch(
     polls = PollInterval(clock(), random_share)
     hurried = False
     tell = on_seen or (lambda seen: None)
-    told_at = clock()
+    told_at, was_silent = clock(), watching.seen.last_line_at is None
     try:
         while True:
             moment = clock()
@@ -140,8 +140,9 @@ def watch(
                 slowest = slowest_s(state, log_is_live=watching.log_is_live, is_ending=watching.is_ending)
                 polls.asked(clock(), slowest)
             watching.remark()
-            if clock() - told_at >= SEEN_EVERY_S:
-                told_at = clock()
+            is_silent = watching.seen.last_line_at is None
+            if clock() - told_at >= SEEN_EVERY_S or is_silent != was_silent:
+                told_at, was_silent = clock(), is_silent
                 tell(watching.seen)
     finally:
         reader.stop()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @as_command
 def schedule(
-    means: Annotated[Means, typer.Argument(help="Who calls `tick`.")],
+    means: Annotated[Means, typer.Argument(help="Who calls `tick`: cron, systemd, windows or github.")],
     every: Annotated[str, typer.Option(help=f"Time between ticks: {ACCEPTED_EVERY}.")] = DEFAULT_EVERY,
     write: Annotated[bool, typer.Option("--write", help="Write it; without this it is only shown.")] = False,
     take_out: Annotated[bool, typer.Option("--remove", help="Remove what --write wrote.")] = False,

@@ -25,7 +25,7 @@ cd -- "$km_here" || exit {no_folder}
 umask 077
 mkdir claimed 2>/dev/null || exit {not_mine}
 exec >> log 2>&1
-printf '%s\\n' "$SLURM_JOB_ID" > started
+printf '%s\\n' "$SLURM_JOB_ID" > started.tmp && mv -f started.tmp started
 trap : TERM INT HUP USR1  # for the trainer, which saves and leaves; this script writes how it ended
 km_ended() {{
     trap - EXIT

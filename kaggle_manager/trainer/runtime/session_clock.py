@@ -113,7 +113,7 @@ class SessionClock:
         if self._request:
             return self._request
         if self._max_steps is not None and steps_this_session >= self._max_steps:
-            return f"this session was given {count(self._max_steps, 'timestep')}"
+            return f"this session was to train {count(self._max_steps, 'timestep')}"
         if self._end is not None and now + self._longest_stretch_s + self.reserve_s() >= self._end:
             return self._used_up()
         return ""

@@ -129,7 +129,7 @@ def _of_scenario(project: Path, section: Section, name: str, effort: Effort, qui
 
 def _of_quick(result: CheckResult) -> CheckResult:
     """Figures that are none of the whole training are called that."""
-    return replace(result, detail=f"{result.detail} (of the quick variant)")
+    return replace(result, detail=f"{result.detail} (with --quick)")
 
 
 def _of_build(project: Path, section: Section, name: str, effort: Effort, quick: bool) -> Iterator[CheckResult]:

@@ -258,7 +258,8 @@ class Session:
             following += [] if self.config.build is None else [self.config.build]
             if following:
                 changed = f"the target changed from {record.target} to {total} timesteps"
-                record.break_at(self.resume_point.step, f"{changed}, which {', '.join(following)} can follow")
+                named = ", ".join(following)
+                record.break_at(self.resume_point.step, f"{changed}, and these may depend on it: {named}")
             record.target = total
 
     def _moved(self) -> str:

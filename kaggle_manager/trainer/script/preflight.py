@@ -125,7 +125,7 @@ def _trained(whole: Training, ended: Ended) -> CheckResult:
         what,
         True,
         f"{count(len(whole.saved), 'checkpoint')}, the last at {last:,} of {scenario.target:,} "
-        f"{scenario.unit} and of {size / 1e6:.1f} MB, in {ended.seconds:.0f} s (of the quick variant)",
+        f"{scenario.unit} and of {size / 1e6:.1f} MB, in {ended.seconds:.0f} s (with --quick)",
     )
 
 

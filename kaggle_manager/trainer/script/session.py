@@ -330,7 +330,7 @@ class _Run:
     def _enough(self) -> str:
         if self.stop_at is None or self._step < self.stop_at:
             return ""
-        return f"this session was given {self.session.order.max_steps} {self.scenario.unit}"
+        return f"this session was to train {self.session.order.max_steps} {self.scenario.unit}"
 
     # --- in words -----------------------------------------------------------------------------------------------------
 
