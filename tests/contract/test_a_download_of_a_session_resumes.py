@@ -117,7 +117,7 @@ def test_what_is_here_and_verified_is_not_downloaded_again(session):
     session.download()
     session.download()
     assert session.asked("0.seg", "1.seg", "model.zip", RESULT_FILE) == [0, 0, 0, 1]
-    assert "0 files downloaded (0 B), 3 here already (600.0 kB)" in session.text
+    assert "0 files downloaded (0 B), 3 downloaded before (600.0 kB)" in session.text
 
 
 def test_what_is_here_under_the_right_name_and_size_with_other_bytes_is_downloaded(session):

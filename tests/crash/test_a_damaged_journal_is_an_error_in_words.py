@@ -5,6 +5,7 @@ python tests/crash/test_a_damaged_journal_is_an_error_in_words.py 300 150     so
 
 from __future__ import annotations
 
+import gc
 import json
 import random
 import shutil
@@ -59,6 +60,7 @@ class World:
         self.whole = self.journal.read_bytes()
 
     def put(self, content: bytes) -> None:
+        gc.collect()  # SQLite closes the file with the last cursor, and a command that failed left one in its traceback
         for beside in self.journal.parent.glob("journal.sqlite-*"):
             beside.unlink()
         self.journal.write_bytes(content)

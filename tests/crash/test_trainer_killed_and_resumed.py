@@ -184,7 +184,7 @@ def test_many_short_sessions_end_like_one_and_their_schedules_follow_the_total(
     sessions = 0
     while (outcome := session(settings(tmp_path / "tree"), max_steps=45)).kind == "interrupted":
         sessions += 1
-        assert outcome.reason == "this session was given 45 timesteps"
+        assert outcome.reason == "this session was to train 45 timesteps"
     assert sessions == 6
     found = {**outcome.digests, **curves(TrainingTree(tmp_path / "tree", "cart"))}
     assert differing(found, whole) == []

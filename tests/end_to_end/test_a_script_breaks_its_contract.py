@@ -224,7 +224,7 @@ def test_a_session_that_is_given_steps_has_the_whole_target_and_is_cut_at_them(
     script = f"print('told', os.environ['KM_SESSION_TARGET'], os.environ['KM_SESSION_STOP_AT'])\nsave(20); {ends}"
     ended = session(tmp_path, script, max_steps=20, quick=quick)
     assert "told 40 20" in ended.said
-    assert (ended.code, ended.reason, ended.steps) == (0, "this session was given 20 steps", [20]), ended.said
+    assert (ended.code, ended.reason, ended.steps) == (0, "this session was to train 20 steps", [20]), ended.said
 
 
 def test_one_that_ends_at_its_deadline_has_kept_the_contract_however_fast_its_saves_are(tmp_path: Path) -> None:

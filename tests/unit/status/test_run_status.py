@@ -185,7 +185,7 @@ def test_what_only_reads_works_where_nothing_can_be_written(was_trained: bool, t
             folder.chmod(0o755)
     codes = [line[:2].strip() for line in done.stdout.splitlines() if workdir in line]
     assert codes == ["0", "0", "0", "0", "1" if was_trained else "9"], done.stdout
-    says = "could not be written down" if was_trained else "is unfinished"
+    says = "could not be written down" if was_trained else "has no unfinished run"
     assert done.stdout.count(says) == 1, f"what writes says so: {done.stdout}"
 
 

@@ -61,7 +61,7 @@ def test_a_raised_target_that_exploration_follows_is_another_training_and_says_s
     session(settings(tmp_path, total=120))
     (broken,) = exactness(tmp_path)["broken"]
     assert broken["step"] == 60
-    assert "from 60 to 120 timesteps, which exploration_schedule, learning_rate can follow" in broken["why"]
+    assert "from 60 to 120 timesteps, and these may depend on it: exploration_schedule, learning_rate" in broken["why"]
     assert broken["why"] in capsys.readouterr().out
     record = origin_of(tmp_path).record
     assert record is not None

@@ -130,7 +130,7 @@ def test_a_session_that_must_stop_saves_first_and_stops_between_two_rollouts() -
         rollouts(callback, [step])
         rollouts(deadline, [step])
     rollouts(callback, [120])
-    with pytest.raises(SessionOver, match="given 100 timesteps"):
+    with pytest.raises(SessionOver, match="was to train 100 timesteps"):
         rollouts(deadline, [120])
     assert recorder.calls == [("begin", 0), ("save", 120)]
 

@@ -29,7 +29,7 @@ def test_figures_of_the_quick_variant_are_called_that(tmp_path: Path, monkeypatc
 
     def of_quick(*, quick: bool) -> list[str]:
         results = preflight.preflight(tmp_path, section, quick=quick)
-        return [it.name.removeprefix("mine: ") for it in results if it.detail.endswith("(of the quick variant)")]
+        return [it.name.removeprefix("mine: ") for it in results if it.detail.endswith("(with --quick)")]
 
     assert of_quick(quick=True) == ["an episode ends", "check_sizes"]
     assert of_quick(quick=False) == ["an episode ends", "resumes"], "sizes are those of the whole training then"

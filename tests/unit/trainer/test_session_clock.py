@@ -69,7 +69,7 @@ def test_without_a_deadline_it_never_stops_by_itself() -> None:
 def test_a_session_may_be_given_a_number_of_steps() -> None:
     clock = SessionClock(max_steps=100, now=Time())
     assert clock.why_stop(99) == ""
-    assert clock.why_stop(100) == "this session was given 100 timesteps"
+    assert clock.why_stop(100) == "this session was to train 100 timesteps"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM to send")
