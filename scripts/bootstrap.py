@@ -131,8 +131,8 @@ def run(command: Sequence[str], doing: str) -> None:
             if reader.is_alive():
                 newest = printed[-1][:LONGEST] if printed else doing
                 # pip prints nothing while it copies packages, which is most of the time on a slow disk.
-                progress = f" ({installed_packages()} packages are in {VENV.name})" if newest == said else ""
-                say(f"{time.monotonic() - began:.0f} s: {newest}{progress}")
+                silent = f"{doing}: {installed_packages()} packages are in {VENV.name}"
+                say(f"{time.monotonic() - began:.0f} s: {silent if newest == said else newest}")
                 said = newest
     if code := process.returncode:
         print(*printed, sep="\n", file=sys.stderr)

@@ -104,8 +104,8 @@ def arm(project: Path, limit: str) -> None:
     shutil.copytree(GALLERY / "sections", project / "sections", ignore=only("arm"), dirs_exist_ok=True)
     state = project / ".kaggle_manager"
     with started(project, "run", "arm", "--session-limit", limit) as training:
-        while share_done(state) < 0.5 and training.poll() is None:
-            time.sleep(1)
+        while not is_half_done_and_training(state) and training.poll() is None:
+            time.sleep(0.5)
         dashboard(state, "")
         if training.wait():
             raise SystemExit(training.returncode)
@@ -163,12 +163,13 @@ def only(section: str) -> Callable[[str, list[str]], list[str]]:
     return ignored
 
 
-def share_done(state: Path) -> float:
-    """How much of all steps is saved here."""
+def is_half_done_and_training(state: Path) -> bool:
+    """Whether half of all steps is saved here, and a session has said how far it is."""
     from kaggle_manager.dashboard.view import Dashboard
 
     runs = Dashboard(state).status()["runs"]
-    return sum(run["step"] for run in runs) / max(1, sum(run["target"] for run in runs))
+    is_half_done = bool(runs) and 2 * sum(run["step"] for run in runs) >= sum(run["target"] for run in runs)
+    return is_half_done and any(run["progress"].get("step") for run in runs)
 
 
 def dashboard(workdir: Path, run: str) -> None:
@@ -284,7 +285,7 @@ def what_stays(printed: str) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, help="keep the runs for the dashboard there, and continue them")
-    parser.add_argument("--session-limit", default="90s", help="of these runs; default: %(default)s")
+    parser.add_argument("--session-limit", default="30s", help="of these runs; default: %(default)s")
     choices = parser.add_subparsers(dest="which")
     for which in ("dashboard", "curve"):
         over = choices.add_parser(which)

@@ -122,8 +122,8 @@ model.save("final.zip")
 TITLE = """## Next to RL-Zoo and stock Stable-Baselines3
 
 One DQN on CartPole, trained by each over four jobs of a local Slurm, of which three are killed halfway between two
-saves; the [benchmark](../scripts/benchmarks/slurm_comparison.py) says how. RL-Zoo writes its replay buffer at the end
-of a training alone: what is killed has none unless a callback saves it. The hyperparameters are one of three sets that
+saves; the [benchmark](../scripts/benchmarks/slurm_comparison.py) says how. RL-Zoo writes its replay buffer only at the
+end of a training: a killed one has none unless a callback saves it. The hyperparameters are one of three sets that
 were tried, the one with which stock's uninterrupted training came to the best return. One seed: a return is an example,
 and no measure of a resume. What else the machine does changes neither bits nor returns; it does change the seconds.
 Those of `km run` include its preflight and an evaluation."""

@@ -51,8 +51,8 @@ from kaggle_manager.sessions.connection import Connection, connect  # noqa: E402
 
 TITLE = """## What a session costs
 
-Beside its training, on a Slurm of one machine and on the local Kaggle there, in turns. What each row is, the
-[benchmark](../scripts/benchmarks/slurm_session_cost.py) says; on a cluster the wait in its queue is added."""
+The overhead besides training, measured in turns on a one-machine Slurm and on the local Kaggle there. The
+[benchmark](../scripts/benchmarks/slurm_session_cost.py) explains each row; on a cluster, add the queue wait."""
 ROWS = ("submit", "wait", "start-up", "download", "inputs", "a session", "outage")
 
 
