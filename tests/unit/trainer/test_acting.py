@@ -124,10 +124,12 @@ def test_an_environment_without_masks_is_named_before_the_training_asks_for_them
 
 
 def test_what_ended_a_recurrent_training_is_not_hidden_by_asking_its_policy() -> None:
-    model = RecurrentPPO("MlpLstmPolicy", env_state.make_vec_env(Remembers, "pickle", 1), n_steps=8, batch_size=8)
+    vec = env_state.make_vec_env(Remembers, "pickle", 1)
+    model = RecurrentPPO("MlpLstmPolicy", vec, n_steps=8, batch_size=8, seed=1)
     model.learn(8)
     assert model._n_updates
     assert divergence.cause_of(model) == ""
-    model._last_obs = np.full((1, 1), 3e38, np.float32)  # finite, and too large to compute with
-    model.policy.mlp_extractor.policy_net[0].weight.data.fill_(3e38)
+    # Finite, and too large to compute with: all are added with one sign, so that every order of adding overflows.
+    model.policy.mlp_extractor.policy_net[-2].bias.data.fill_(100.0)
+    model.policy.action_net.weight.data.fill_(3e38)
     assert divergence.cause_of(model) == "what the policy answers is not finite"
